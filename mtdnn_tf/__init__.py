@@ -1,0 +1,22 @@
+"""MT-DNN in TensorFlow: one shared encoder, a named output per task.
+
+>>> import mtdnn_tf
+>>> model = mtdnn_tf.load("runs/glue")  # doctest: +SKIP
+>>> model.predict("sst2", ["A moving film."])  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtdnn_tf.loading import MTDNN, Prediction, load
+
+__all__ = ["MTDNN", "Prediction", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # TensorFlow takes seconds to import: only when it is needed.
+    if name in __all__:
+        from mtdnn_tf import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,60 @@
+"""What the binaries share: absl flags, and mistakes of the user told in one line."""
+
+import os
+import sys
+from collections.abc import Callable
+from logging import WARNING, LogRecord
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from mtdnn_tf.errors import UserError
+
+PACKAGE = Path(__file__).parent
+
+
+def run(
+    main: Callable[[flags.FlagValues, list[str]], int | None],
+    define_flags: Callable[[], None],
+    usage: str,
+) -> None:
+    """Parses the flags and runs a binary.
+
+    Args:
+        main: Takes the parsed flags and the arguments that are not flags; returns the exit code.
+        define_flags: Defines the binary's flags on `absl.flags.FLAGS`.
+        usage: What `--help` prints first.
+    """
+    define_flags()
+    sys.modules["__main__"].__doc__ = usage
+    # TensorFlow's native code reports a missing GPU as an error; real ones come as exceptions too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def guarded(arguments: list[str]) -> int | None:
+        try:
+            return main(flags.FLAGS, arguments[1:])
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except BrokenPipeError:
+            # The reader of our output has gone, as with `| head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+
+    logging.use_absl_handler()
+    logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
+    app.run(guarded)
+
+
+def _is_ours_or_a_warning(record: LogRecord) -> bool:
+    return record.levelno >= WARNING or Path(record.pathname).is_relative_to(PACKAGE)
+
+
+def no_arguments(arguments: list[str]) -> None:
+    """Refuses arguments that are not flags.
+
+    Raises:
+        UserError: There are some.
+    """
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}; settings are given as --flag=value")

@@ -1,0 +1,290 @@
+"""The experiment: everything a run depends on, as one tree read from YAML."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.tasks.registry import resolve_task
+from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
+from mtdnn_tf.validation import validated
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderSettings(_Section):
+    """The shared encoder.
+
+    Attributes:
+        pretrained: A local folder in Hugging Face's layout, or a name (see
+            `mtdnn_tf.pretrained.resolver`).
+        pooling: What a head sees of an example: `cls_pooler`, tanh of a dense layer on `[CLS]` as in
+            BERT and the released MT-DNN; `cls`, the vector at `[CLS]`; `mean`, the mean over tokens.
+        hidden_dropout: Dropout rate in the encoder; null keeps what the pretrained folder says.
+        attention_dropout: Dropout rate of attention probabilities; null keeps the folder's.
+        lower_case: Whether text is lower-cased; null reads it from the folder.
+    """
+
+    pretrained: str = "all-MiniLM-L6-v2"
+    pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
+    hidden_dropout: Rate | None = None
+    attention_dropout: Rate | None = None
+    lower_case: bool | None = None
+
+
+class DataSettings(_Section):
+    """Where text comes from and how it is cut.
+
+    Attributes:
+        data_dir: Folder that relative file names of the tasks start from; `--data_dir` overrides it.
+        cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
+        max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
+        on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
+    """
+
+    data_dir: str | None = None
+    cache_dir: str | None = None
+    max_length: Annotated[int, Field(ge=3)] = 128
+    on_bad_row: OnBadRow = "error"
+
+
+class BatchSettings(_Section):
+    """The fixed shape of a packed batch: `rows x length` slots, shared by all replicas.
+
+    Attributes:
+        rows: Rows of a global batch.
+        length: Slots of a row; null is `data.max_length`.
+        eval_rows: Rows of a global batch in evaluation and prediction.
+    """
+
+    rows: Positive = 8
+    length: Positive | None = None
+    eval_rows: Positive = 16
+
+
+class MixtureSettings(_Section):
+    """How tasks share an epoch.
+
+    Attributes:
+        mode: `proportional` sees every example once an epoch (Algorithm 1 of arXiv 1901.11504); the
+            others draw from task i in proportion to: `temperature`, size^(1/temperature); `uniform`, 1;
+            `annealed`, size^a with a going linearly from 1 in the first epoch to `annealed_floor` in
+            the last; `weights`, the number given for it. No mode repeats an example of a task
+            before all of that task's examples were seen.
+        temperature: For `temperature`; 2 is sampling by the square root of size.
+        annealed_floor: For `annealed`, the exponent of the last epoch.
+        weights: For `weights`: task name to relative number of examples.
+        examples_per_epoch: For all modes but `proportional`; null is the size of all tasks together.
+        batch_by: `example` mixes tasks within a batch; `task` makes every batch of one task.
+    """
+
+    mode: Literal["proportional", "temperature", "uniform", "annealed", "weights"] = "proportional"
+    temperature: Annotated[float, Field(ge=1)] = 2.0
+    annealed_floor: Annotated[float, Field(ge=0, le=1)] = 0.2
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    examples_per_epoch: Positive | None = None
+    batch_by: Literal["example", "task"] = "example"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.mode == "weights") != bool(self.weights):
+            raise ValueError("weights are needed with mode: weights, and only there")
+        if self.mode == "proportional" and self.examples_per_epoch is not None:
+            raise ValueError(
+                "examples_per_epoch does not go with mode: proportional, "
+                "which sees every example once"
+            )
+        return self
+
+
+class TrainingSettings(_Section):
+    """Optimization and the training loop.
+
+    Attributes:
+        epochs: Epochs, each a pass of the mixture.
+        optimizer: `adamax` (the papers') or `adamw`.
+        learning_rate: Peak of the schedule.
+        warmup_proportion: Part of all steps with linear warm-up; linear decay to 0 follows.
+        weight_decay: Decoupled; not on biases and LayerNorm.
+        clip_norm: Limit of the global gradient norm, applied after the sum over replicas.
+        loss_reduction: What a batch's loss is: `task` is the sum over tasks of
+            `loss_weight` times the mean over that task's examples in the global batch; `example`
+            is the mean over all examples of `loss_weight` times their loss.
+        precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables).
+        seed: Of shuffling, dropout and new variables.
+        steps_per_loop: Steps run in one call; logs, SIGTERM and checkpoints come between loops.
+        checkpoint_every_steps: Steps between checkpoints; each epoch's end saves one as well.
+        keep_checkpoints: How many of the last checkpoints are kept.
+        xla: Compile the step with XLA; `auto` is on for GPU and TPU, off for CPU.
+        deterministic: Use only deterministic kernels, so that a resumed run is bit-equal.
+    """
+
+    epochs: Positive = 3
+    optimizer: Literal["adamax", "adamw"] = "adamax"
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup_proportion: Rate = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    loss_reduction: Literal["task", "example"] = "task"
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps_per_loop: Positive = 10
+    checkpoint_every_steps: Positive = 200
+    keep_checkpoints: Positive = 2
+    xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = True
+
+
+class Experiment(_Section):
+    """A whole run.
+
+    Attributes:
+        tasks: Task name to what its built-in spec is overridden with (nothing: null or `{}`), or to
+            a full spec for a task of one's own. A list of names is the same as a map to nothing.
+    """
+
+    tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    encoder: EncoderSettings = EncoderSettings()
+    data: DataSettings = DataSettings()
+    batch: BatchSettings = BatchSettings()
+    mixture: MixtureSettings = MixtureSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @property
+    def batch_length(self) -> int:
+        """Slots of a row."""
+        return self.batch.length or self.data.max_length
+
+    @property
+    def heads(self) -> tuple[TaskSpec, ...]:
+        """The tasks that have a head of their own, in the config's order."""
+        return tuple(task for task in self.tasks.values() if task.has_head)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_length < self.data.max_length:
+            raise ValueError(
+                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}: "
+                "the longest example would not fit a row"
+            )
+        heads = [task.name for task in self.heads]
+        for task in self.tasks.values():
+            if not task.has_head and task.predict_with not in heads:
+                raise ValueError(
+                    f"tasks.{task.name} is predicted with the head of {task.predict_with!r}, "
+                    "which is not among the tasks"
+                )
+            if task.has_head and "train" not in task.splits:
+                raise ValueError(f"tasks.{task.name} has no train split")
+        for name in self.mixture.weights:
+            if name not in heads:
+                raise ValueError(
+                    f"mixture.weights names an unknown task {name!r}{did_you_mean(name, heads)}"
+                )
+        if self.mixture.weights and (missing := set(heads) - set(self.mixture.weights)):
+            raise ValueError(f"mixture.weights lacks the task {sorted(missing)[0]!r}")
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file whose top level is a mapping.
+
+    Raises:
+        UserError: The file is missing, not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
+    return tree
+
+
+def set_key(tree: dict[str, Any], assignment: str) -> None:
+    """Sets one nested key of a config tree in place, from `training.epochs=2`.
+
+    The value is read as YAML, so that `null`, numbers, `[lists]` and `{maps: 1}` work.
+
+    Raises:
+        UserError: The text is not `key=value`, or the path goes through something not a mapping.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set={assignment}: expected key=value, such as training.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set={assignment}: the value is not YAML") from error
+    *parents, last = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        if parent == "tasks":
+            node[parent] = _tasks_mapping(node.get(parent), "--set")
+        child = node.get(parent)
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"--set={assignment}: {parent} is not a section")
+        node = child
+    node[last] = value
+
+
+def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
+    if isinstance(tasks, list) and all(isinstance(name, str) for name in tasks):
+        return dict.fromkeys(tasks)
+    if isinstance(tasks, dict) and tasks:
+        return dict(tasks)
+    raise UserError(f"{where}: tasks: expected a list of task names or a mapping, found {tasks!r}")
+
+
+def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
+    """Turns a config tree into an `Experiment`, task names resolved against the built-in suites.
+
+    Args:
+        tree: What the YAML holds.
+        where: The file, for messages.
+
+    Raises:
+        UserError: A key, task, value or type is wrong; names it, and the near matches.
+    """
+    tree = dict(tree)
+    for section, field in Experiment.model_fields.items():
+        if tree.get(section) is None and not field.is_required():
+            tree.pop(section, None)
+    tasks = _tasks_mapping(tree.get("tasks"), where)
+    tree["tasks"] = {name: resolve_task(name, override, where) for name, override in tasks.items()}
+    return validated(Experiment, tree, where)
+
+
+def load_experiment(
+    path: Path, assignments: list[str] | None = None, data_dir: str | None = None
+) -> Experiment:
+    """Reads an experiment from a YAML file.
+
+    Args:
+        path: The file.
+        assignments: `key=value` texts that override single keys.
+        data_dir: Overrides `data.data_dir`; where neither is given it is the config file's folder.
+
+    Raises:
+        UserError: See `build_experiment`.
+    """
+    tree = read_yaml(path)
+    for assignment in assignments or []:
+        set_key(tree, assignment)
+    experiment = build_experiment(tree, str(path))
+    folder = data_dir or experiment.data.data_dir or str(path.resolve().parent)
+    data = experiment.data.model_copy(update={"data_dir": folder})
+    return experiment.model_copy(update={"data": data})

@@ -1,0 +1,88 @@
+"""The token stores of a run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from mtdnn_tf.config import DataSettings
+from mtdnn_tf.data.sources import available_splits
+from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.tasks.spec import TaskSpec
+
+Source = tuple[TaskSpec, str, TokenStore]  # A task, one of its splits, and the split's examples.
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The token stores that training needs.
+
+    Attributes:
+        train: Task name to the store of its train split.
+        dev: Every task's dev splits.
+    """
+
+    train: dict[str, TokenStore]
+    dev: list[Source]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Examples, skipped rows and content hash of every split, as `data.json` holds them."""
+        stores = {f"{name}/train": store for name, store in self.train.items()}
+        stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
+        return {
+            name: {"examples": len(store), "skipped": store.skipped, "key": store.key}
+            for name, store in stores.items()
+        }
+
+
+def open_split(
+    task: TaskSpec, split: str, settings: DataSettings, tokenizer: BertTokenizer
+) -> TokenStore:
+    """Opens one split, tokenised now if it was not yet.
+
+    Raises:
+        UserError: The file is missing or bad.
+    """
+    store = open_store(
+        task,
+        split,
+        Path(settings.data_dir or "."),
+        tokenizer,
+        Path(settings.cache_dir or default_cache_dir()),
+        settings.on_bad_row,
+    )
+    if store.skipped:
+        logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
+    return store
+
+
+def open_dev(
+    tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
+) -> list[Source]:
+    """Opens the dev splits of tasks; an optional split without its file is left out with a warning.
+
+    Raises:
+        UserError: A file is missing or bad.
+    """
+    data_dir = Path(settings.data_dir or ".")
+    return [
+        (task, split, open_split(task, split, settings, tokenizer))
+        for task in tasks
+        for split in available_splits(task, "dev", data_dir)
+    ]
+
+
+def open_run_data(
+    tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
+) -> RunData:
+    """Opens the train and dev splits of tasks.
+
+    Raises:
+        UserError: A file is missing or bad.
+    """
+    tasks = tuple(tasks)
+    train = {task.name: open_split(task, "train", settings, tokenizer) for task in tasks}
+    return RunData(train, open_dev(tasks, settings, tokenizer))

@@ -1,0 +1,164 @@
+"""The token store: a task's split, tokenised once, as flat memory-mapped arrays on disk."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from mtdnn_tf.data.sources import Rows, read_split, split_path
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
+
+FORMAT = 1  # Part of the key: raise it when what is stored, or how text is read, changes.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The examples of one split of one task.
+
+    Attributes:
+        token_ids: [tokens] int32, all examples' word pieces one after another, specials included.
+        type_ids: [tokens] int32, 0 in the first text, 1 in the second.
+        offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
+        labels: [examples] float32, class ids or scores; None where the split has none.
+        uids: [examples] str.
+        key: Hash of everything the arrays depend on.
+        skipped: Bad rows that were left out.
+    """
+
+    token_ids: np.ndarray
+    type_ids: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray | None
+    uids: np.ndarray
+    key: str = ""
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each example, [examples] int64."""
+        return np.diff(self.offsets)
+
+
+def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
+    """Tokenises rows in memory."""
+    ids, types, lengths = [], [], [np.zeros(1, np.int64)]
+    columns = [rows.texts[field] for field in task.fields]
+    for start in range(0, len(rows.uids), _CHUNK):
+        token_ids, type_ids = tokenizer.encode(*(c[start : start + _CHUNK] for c in columns))
+        ids.append(token_ids.flat_values.numpy())
+        types.append(type_ids.flat_values.numpy())
+        lengths.append(token_ids.row_lengths().numpy())
+    return TokenStore(
+        token_ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
+        type_ids=np.concatenate(types) if types else np.empty(0, np.int32),
+        offsets=np.cumsum(np.concatenate(lengths)),
+        labels=rows.labels,
+        uids=np.asarray(rows.uids, np.str_),
+        skipped=rows.skipped,
+    )
+
+
+def open_store(
+    task: TaskSpec,
+    split: str,
+    data_dir: Path,
+    tokenizer: BertTokenizer,
+    cache_dir: Path,
+    on_bad_row: OnBadRow = "error",
+) -> TokenStore:
+    """Opens the store of a split, made first if its file, spec or vocabulary is new.
+
+    Raises:
+        UserError: The source is bad (see `read_split`), or the cache cannot be written.
+    """
+    key = _key(task, split, split_path(task, split, data_dir), tokenizer, on_bad_row)
+    folder = cache_dir / f"{task.name}-{split}-{key[:16]}"
+    if not folder.is_dir():
+        rows = read_split(task, split, data_dir, on_bad_row)
+        store = tokenize_rows(task, rows, tokenizer)
+        logging.info("%s/%s: tokenized %d examples into %s", task.name, split, len(store), folder)
+        try:
+            _write(store, key, folder)
+        except OSError as error:
+            raise UserError(f"cannot write the token store {folder}: {error.strerror}") from error
+    return _read(folder)
+
+
+def default_cache_dir() -> Path:
+    """`$MTDNN_CACHE_DIR`, else `~/.cache/mtdnn_tf` (or below `$XDG_CACHE_HOME`)."""
+    if own := os.environ.get("MTDNN_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtdnn_tf"
+
+
+def _key(
+    task: TaskSpec, split: str, path: Path, tokenizer: BertTokenizer, on_bad_row: OnBadRow
+) -> str:
+    digest = hashlib.sha256()
+    parts: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": task.kind,
+        "fields": task.fields,
+        "labels": task.labels,
+        "label_values": task.label_values,
+        "score_range": task.score_range,
+        "split": task.splits[split].model_dump(exclude={"file", "optional"}),
+        "suffix": path.suffix,
+        "on_bad_row": on_bad_row,
+        "tokenizer": tokenizer.fingerprint,
+    }
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    try:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        read_split(task, split, path.parent, on_bad_row)  # Raises the error that explains it.
+        raise
+    return digest.hexdigest()
+
+
+def _write(store: TokenStore, key: str, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for name in ("token_ids", "type_ids", "offsets", "uids", "labels"):
+            array = getattr(store, name)
+            if array is not None:
+                np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        (partial / "meta.json").write_text(json.dumps({"key": key, "skipped": store.skipped}))
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # Else another process was first; its store is the same.
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read(folder: Path) -> TokenStore:
+    def array(name: str) -> np.ndarray:
+        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    meta = json.loads((folder / "meta.json").read_text())
+    return TokenStore(
+        token_ids=array("token_ids"),
+        type_ids=array("type_ids"),
+        offsets=array("offsets"),
+        labels=array("labels") if (folder / "labels.npy").exists() else None,
+        uids=array("uids"),
+        key=meta["key"],
+        skipped=meta["skipped"],
+    )

@@ -1,0 +1,69 @@
+"""Evaluates a trained model on the dev splits of its tasks.
+
+python -m mtdnn_tf.evaluate --workdir=runs/glue --data_dir=GLUE --output=metrics.json
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from mtdnn_tf import cli
+from mtdnn_tf.run_directory import write_atomically
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
+    flags.DEFINE_list("tasks", [], "Tasks to evaluate; by default all.")
+    flags.DEFINE_string("output", None, "Write the metrics to this JSON file.")
+    flags.DEFINE_string("predictions", None, "Write a file of predictions a task and split here.")
+    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    cli.no_arguments(arguments)
+    from rich.console import Console
+
+    from mtdnn_tf.data.splits import open_dev
+    from mtdnn_tf.errors import UserError
+    from mtdnn_tf.loading import load
+    from mtdnn_tf.predictions import write_predictions
+    from mtdnn_tf.training.evaluation import evaluate
+    from mtdnn_tf.training.progress import metrics_table
+
+    loaded = load(values.workdir, values.checkpoint)
+    tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
+    settings = loaded.experiment.data
+    if values.data_dir:
+        settings = settings.model_copy(update={"data_dir": values.data_dir})
+    sources = open_dev(tasks, settings, loaded.tokenizer)
+    if not sources:
+        raise UserError(f"no dev split of {', '.join(task.name for task in tasks)} to evaluate on")
+    result = evaluate(loaded.runner, sources)
+    for (task, split, store), logits in zip(sources, result.logits, strict=True):
+        if values.predictions:
+            path = Path(values.predictions) / f"{task.name}_{split}.tsv"
+            write_predictions(path, task, store.uids, logits, store.labels)
+    if values.output:
+        report = {
+            "workdir": values.workdir,
+            "checkpoint": values.checkpoint,
+            "mean": result.mean,
+            "scores": result.scores,
+            "metrics": result.metrics,
+            "examples": result.examples,
+        }
+        write_atomically(Path(values.output), json.dumps(report, indent=2) + "\n")
+    title = f"{values.workdir} ({values.checkpoint}): mean {100 * result.mean:.1f}"
+    Console().print(metrics_table(title, result.metrics, result.examples))
+    return 0
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A trained model back from its run directory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.pipeline import BatchShape
+from mtdnn_tf.data.sources import Rows
+from mtdnn_tf.data.store import TokenStore, tokenize_rows
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.modeling import BertConfig, build_mtdnn
+from mtdnn_tf.predictions import prediction_records
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.checkpoint import Checkpoints
+from mtdnn_tf.training.evaluation import LogitsRunner
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one example.
+
+    Attributes:
+        label: Name of the most probable class; None for a similarity task.
+        probabilities: Label name to probability, in the spec's order; None for a similarity task.
+        score: The similarity; None for a classification task.
+    """
+
+    label: str | None = None
+    probabilities: Mapping[str, float] | None = None
+    score: float | None = None
+
+
+class MTDNN:
+    """A trained multi-task model.
+
+    Attributes:
+        model: The Keras model; takes packed batches, returns {task name: logits}.
+        tasks: Task name to its spec.
+        tokenizer: The tokenizer it was trained with.
+        experiment: The whole configuration of the run.
+    """
+
+    def __init__(
+        self, model: keras.Model, experiment: Experiment, tokenizer: BertTokenizer
+    ) -> None:
+        self.model, self.experiment, self.tokenizer = model, experiment, tokenizer
+        self.tasks: dict[str, TaskSpec] = dict(experiment.tasks)
+        shape = BatchShape(experiment.batch.eval_rows, experiment.batch_length)
+        self.runner = LogitsRunner(model, shape)
+
+    def task(self, name: str) -> TaskSpec:
+        """The spec of a task.
+
+        Raises:
+            UserError: The model has no such task.
+        """
+        if name not in self.tasks:
+            raise UserError(f"the model has no task {name!r}{did_you_mean(name, self.tasks)}")
+        return self.tasks[name]
+
+    def head(self, name: str) -> TaskSpec:
+        """The task whose head answers a task: itself, or the one it is predicted with."""
+        task = self.task(name)
+        return task if task.predict_with is None else self.task(task.predict_with)
+
+    def logits(self, task: str, store: TokenStore) -> np.ndarray:
+        """Runs a task's head over a token store: [examples, outputs] float32, in its order."""
+        return self.runner.run([(self.head(task), store)])[0]
+
+    def predict(self, task: str, texts: Texts) -> list[Prediction]:
+        """Answers a task for sentences, or for pairs of sentences.
+
+        Args:
+            task: Name of the task.
+            texts: A string an example for a task over one sentence, a pair of strings for a task
+                over two.
+
+        Raises:
+            UserError: There is no such task, or the texts are not what the task takes.
+        """
+        spec = self.task(task)
+        if isinstance(texts, str):
+            raise UserError(f"texts: expected a list of examples, found one string: {texts!r}")
+        examples = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        for example in examples:
+            if len(example) != len(spec.fields) or not all(isinstance(t, str) for t in example):
+                raise UserError(f"{task} takes {', '.join(spec.fields)}; found {example!r}")
+        if not examples:
+            return []
+        rows = Rows(
+            texts={f: [e[i].strip() for e in examples] for i, f in enumerate(spec.fields)},
+            labels=None,
+            uids=[str(i) for i in range(len(examples))],
+            skipped=0,
+        )
+        logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer))
+        records = prediction_records(self.head(task), rows.uids, logits)
+        return [Prediction(r.get("label"), r.get("probabilities"), r.get("score")) for r in records]
+
+
+def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:
+    """Loads the model of a run directory, which may have been moved since.
+
+    Args:
+        workdir: The run directory.
+        checkpoint: `best` (by the mean dev score) or `last`.
+
+    Raises:
+        UserError: There is no run or no checkpoint, or the checkpoint's variables are not the
+            model's (lists what is missing and unexpected).
+    """
+    if checkpoint not in ("best", "last"):
+        raise UserError(f"checkpoint: expected best or last, found {checkpoint!r}")
+    directory = RunDirectory(workdir)
+    experiment = directory.read_experiment()
+    config = BertConfig.from_hf_dict(directory.read_json(directory.encoder_file))
+    tokenizer = BertTokenizer.load(directory.path)
+    model = build_mtdnn(
+        config,
+        experiment.heads,
+        pooling=experiment.encoder.pooling,
+        dtype=experiment.training.precision,
+    )
+    Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
+    return MTDNN(model, experiment, tokenizer)

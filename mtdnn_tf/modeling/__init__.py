@@ -1,0 +1,20 @@
+"""The model: a BERT encoder shared by named heads. Keras only, no TensorFlow."""
+
+from mtdnn_tf.modeling.bert import BertEncoder, Pooling
+from mtdnn_tf.modeling.config import BertConfig
+from mtdnn_tf.modeling.heads import LinearHead
+from mtdnn_tf.modeling.inputs import padded_inputs, ragged_inputs
+from mtdnn_tf.modeling.mtdnn import build_mtdnn, encoder_of, heads_of, input_shapes
+
+__all__ = [
+    "BertConfig",
+    "BertEncoder",
+    "LinearHead",
+    "Pooling",
+    "build_mtdnn",
+    "encoder_of",
+    "heads_of",
+    "input_shapes",
+    "padded_inputs",
+    "ragged_inputs",
+]

@@ -1,0 +1,137 @@
+"""The transformer block of BERT on a flat list of tokens."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import KerasTensor, layers, ops
+
+from mtdnn_tf.modeling.config import BertConfig
+from mtdnn_tf.modeling.dropout import dropout
+
+MASKED = -1e9  # Added to a score: exp() of it is 0 in float32, and a row of nothing else stays finite.
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """Where the flat tokens stand in the grid that attention sees.
+
+    Attributes:
+        rows: Number of rows of the grid (int, or a scalar tensor).
+        length: Number of slots of a row (int, or a scalar tensor).
+        bias: `[rows, 1, 1 or length, length]` float32, added to the scores: 0 where a query (third
+            axis) may see a key (fourth), `MASKED` elsewhere.
+        gather_in: `[rows * length] int32`, the token in each slot; None where tokens are the slots.
+        gather_out: `[tokens] int32`, the slot of each token; None likewise.
+    """
+
+    rows: int | KerasTensor
+    length: int | KerasTensor
+    bias: KerasTensor
+    gather_in: KerasTensor | None = None
+    gather_out: KerasTensor | None = None
+
+
+class SelfAttention(layers.Layer):
+    """Multi-head attention of tokens to the tokens of their own example.
+
+    Args:
+        config: The encoder's sizes.
+    """
+
+    def __init__(self, config: BertConfig, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.query, self.key, self.value, self.project = (
+            layers.Dense(
+                config.hidden_size,
+                kernel_initializer=config.initializer(),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            for name in ("query", "key", "value", "output")
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the four projections."""
+        for dense in (self.query, self.key, self.value, self.project):
+            dense.build(input_shape)
+
+    def call(
+        self,
+        tokens: KerasTensor,
+        layout: AttentionLayout,
+        seed: keras.random.SeedGenerator,
+        training: bool | None = None,
+    ) -> KerasTensor:
+        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
+        query = self._split_heads(self.query(tokens) * self.config.head_size**-0.5, layout)
+        key = self._split_heads(self.key(tokens), layout)
+        value = self._split_heads(self.value(tokens), layout)
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32") + layout.bias
+        weights = ops.cast(ops.softmax(scores), value.dtype)
+        weights = dropout(weights, self.config.attention_dropout, seed, training)
+        context = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        context = ops.reshape(context, (-1, self.config.hidden_size))
+        if layout.gather_out is not None:
+            context = ops.take(context, layout.gather_out, axis=0)
+        return self.project(context)
+
+    def _split_heads(self, tokens: KerasTensor, layout: AttentionLayout) -> KerasTensor:
+        """`[tokens, hidden]` to `[rows, heads, length, head]`."""
+        if layout.gather_in is not None:
+            tokens = ops.take(tokens, layout.gather_in, axis=0)
+        shape = (layout.rows, layout.length, self.config.num_heads, self.config.head_size)
+        return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
+
+
+class TransformerBlock(layers.Layer):
+    """Attention and feed-forward, each followed by dropout, residual and LayerNorm (post-LN).
+
+    Args:
+        config: The encoder's sizes.
+    """
+
+    def __init__(self, config: BertConfig, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        policy = self.dtype_policy
+        self.attention = SelfAttention(config, dtype=policy, name="attention")
+        self.attention_norm, self.output_norm = (
+            layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=policy, name=name)
+            for name in ("attention_norm", "output_norm")
+        )
+        self.intermediate, self.project = (
+            layers.Dense(units, kernel_initializer=config.initializer(), dtype=policy, name=name)
+            for units, name in (
+                (config.intermediate_size, "intermediate"),
+                (config.hidden_size, "output"),
+            )
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the weights for tokens of `[..., hidden]`."""
+        for layer in (self.attention, self.attention_norm, self.intermediate, self.output_norm):
+            layer.build(input_shape)
+        self.project.build((*input_shape[:-1], self.config.intermediate_size))
+
+    def call(
+        self,
+        tokens: KerasTensor,
+        layout: AttentionLayout,
+        seed: keras.random.SeedGenerator,
+        training: bool | None = None,
+    ) -> KerasTensor:
+        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
+        rate = self.config.hidden_dropout
+        attended = self.attention(tokens, layout=layout, seed=seed, training=training)
+        tokens = self.attention_norm(tokens + dropout(attended, rate, seed, training))
+        wide = activate(self.intermediate(tokens), self.config.hidden_act)
+        return self.output_norm(tokens + dropout(self.project(wide), rate, seed, training))
+
+
+def activate(inputs: KerasTensor, name: str) -> KerasTensor:
+    """Applies a block's activation by its Hugging Face name."""
+    if name == "relu":
+        return ops.relu(inputs)
+    return ops.gelu(inputs, approximate=name != "gelu")

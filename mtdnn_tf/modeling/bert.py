@@ -1,0 +1,205 @@
+"""BERT's encoder (arXiv 1810.04805) for packed, padded and ragged batches."""
+
+from typing import Any, Literal, Self
+
+import keras
+from keras import KerasTensor, layers, ops
+
+from mtdnn_tf.modeling.attention import MASKED, AttentionLayout, TransformerBlock
+from mtdnn_tf.modeling.config import BertConfig
+from mtdnn_tf.modeling.dropout import dropout
+
+Pooling = Literal["cls_pooler", "cls", "mean"]
+
+
+class Embeddings(layers.Layer):
+    """Sum of word, position and type embeddings, LayerNorm, dropout.
+
+    The tables are read in float32 whatever the policy is: casting a whole table to look up a few of
+    its rows costs more than the sum.
+
+    Args:
+        config: The encoder's sizes.
+    """
+
+    def __init__(self, config: BertConfig, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.norm = layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, dtype=self.dtype_policy, name="norm"
+        )
+
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
+        """Creates the three tables."""
+        config = self.config
+        self.word, self.position, self.type = (
+            self.add_weight(
+                shape=(size, config.hidden_size),
+                initializer=config.initializer(),
+                name=name,
+                autocast=False,
+            )
+            for name, size in (
+                ("word", config.vocab_size),
+                ("position", config.max_position_embeddings),
+                ("type", config.type_vocab_size),
+            )
+        )
+        self.norm.build((None, config.hidden_size))
+
+    def call(
+        self,
+        inputs: dict[str, KerasTensor],
+        seed: keras.random.SeedGenerator,
+        training: bool | None = None,
+    ) -> KerasTensor:
+        """Returns `[tokens, hidden]` for flat ids `[tokens] int32`."""
+        total = (
+            ops.take(self.word, inputs["token_ids"], axis=0)
+            + ops.take(self.position, inputs["position_ids"], axis=0)
+            + ops.take(self.type, inputs["type_ids"], axis=0)
+        )
+        return dropout(self.norm(total), self.config.hidden_dropout, seed, training)
+
+
+@keras.saving.register_keras_serializable(package="mtdnn_tf")
+class BertEncoder(layers.Layer):
+    """BERT on the tokens of several examples at once.
+
+    Token-wise layers run on a flat list of tokens; only attention sees a grid. Two forms of input
+    share the weights (a padded batch is a packed one with one example a row, see `padded_inputs`):
+
+    * packed: `token_ids`, `type_ids`, `position_ids`, `example_ids` `[rows, length] int32` and
+      `first_slot` `[examples] int32`. `example_ids` numbers a row's examples from 1 (0 = empty
+      slot); tokens attend to tokens of the same row and number. `first_slot` is the index of an
+      example's `[CLS]` in the flattened `[rows * length]` slots.
+    * ragged: `token_ids`, `type_ids`, `position_ids`, `row_ids` `[tokens] int32`, `grid`
+      `[examples, longest] int32` and `first_slot` `[examples] int32`. `row_ids` is a token's example
+      (from 0), `position_ids` counts an example's tokens from 0, `grid` holds the index of each
+      token (-1 = padding), `first_slot` the index of each `[CLS]` in the flat tokens.
+
+    Returns a dict of
+    * `sequence`: the last layer's vectors, `[rows, length, hidden]` or `[tokens, hidden]`;
+    * `examples`: one vector per example, `[examples, hidden]`.
+
+    Example:
+
+    >>> encoder = BertEncoder(BertConfig(num_layers=2, hidden_size=128, num_heads=2))
+    >>> encoder(padded_inputs([[101, 7592, 102]]))["examples"].shape
+    TensorShape([1, 128])
+
+    Args:
+        config: Sizes and rates.
+        pooling: What an example's vector is: `cls_pooler` is tanh(W [CLS] + b), as in BERT and the
+            released MT-DNN; `cls` the vector at `[CLS]`; `mean` the mean over the example's tokens.
+            Only `cls_pooler` has weights (`pooler`).
+        dtype: Keras policy, such as `float32`, `mixed_bfloat16` or `mixed_float16`. The softmax and
+            the statistics of LayerNorm are float32 under each.
+    """
+
+    def __init__(
+        self, config: BertConfig, pooling: Pooling = "cls_pooler", **kwargs: object
+    ) -> None:
+        super().__init__(**{"name": "encoder"} | kwargs)
+        if pooling not in ("cls_pooler", "cls", "mean"):
+            raise ValueError(f"pooling must be cls_pooler, cls or mean, not {pooling!r}")
+        self.config = config
+        self.pooling = pooling
+        policy = self.dtype_policy
+        self.embeddings = Embeddings(config, dtype=policy, name="embeddings")
+        self.blocks = [
+            TransformerBlock(config, dtype=policy, name=f"layer_{number}")
+            for number in range(config.num_layers)
+        ]
+        self.pooler: layers.Dense | None = None
+        if pooling == "cls_pooler":
+            self.pooler = layers.Dense(
+                config.hidden_size,
+                activation="tanh",
+                kernel_initializer=config.initializer(),
+                dtype=policy,
+                name="pooler",
+            )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all weights; the shape of the inputs does not matter."""
+        self.seed_generator = keras.random.SeedGenerator(name="seed_generator")
+        self.embeddings.build()
+        for layer in (*self.blocks, *([self.pooler] if self.pooler else [])):
+            layer.build((None, self.config.hidden_size))
+
+    def call(
+        self, inputs: dict[str, KerasTensor], training: bool | None = None
+    ) -> dict[str, KerasTensor]:
+        """Encodes a packed or ragged batch; see the class."""
+        seed = self.seed_generator
+        packed = "example_ids" in inputs
+        layout = packed_layout(inputs["example_ids"]) if packed else ragged_layout(inputs)
+        flat = {
+            name: ops.reshape(inputs[name], (-1,))
+            for name in ("token_ids", "type_ids", "position_ids")
+        }
+        tokens = self.embeddings(flat, seed=seed, training=training)
+        for block in self.blocks:
+            tokens = block(tokens, layout=layout, seed=seed, training=training)
+        examples = self._pool(tokens, inputs)
+        if packed:
+            shape = (layout.rows, layout.length, self.config.hidden_size)
+            tokens = ops.reshape(tokens, shape)
+        return {"sequence": tokens, "examples": examples}
+
+    def _pool(self, tokens: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
+        """Returns `[examples, hidden]` for flat `tokens` `[tokens, hidden]`."""
+        if self.pooling == "mean":
+            member = ops.cast(membership(inputs), tokens.dtype)
+            count = ops.sum(ops.cast(member, "float32"), axis=1, keepdims=True)
+            total = ops.cast(ops.matmul(member, tokens), "float32")
+            return ops.cast(total / ops.maximum(count, 1.0), self.compute_dtype)
+        first = ops.take(tokens, inputs["first_slot"], axis=0)
+        return self.pooler(first) if self.pooler else first
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        own = {"config": self.config.model_dump(), "pooling": self.pooling}
+        return super().get_config() | own
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds an encoder from `get_config`."""
+        return super().from_config(config | {"config": BertConfig(**config["config"])})
+
+
+def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
+    """Attention within the examples of a packed batch, `example_ids` `[rows, length] int32`."""
+    rows, length = ops.shape(example_ids)
+    query, key = ops.expand_dims(example_ids, 2), ops.expand_dims(example_ids, 1)
+    allowed = ops.logical_and(ops.equal(query, key), ops.not_equal(key, 0))
+    bias = ops.where(allowed, 0.0, MASKED)
+    return AttentionLayout(rows, length, ops.expand_dims(bias, 1))
+
+
+def ragged_layout(inputs: dict[str, KerasTensor]) -> AttentionLayout:
+    """Attention within the examples of a ragged batch, one row of the grid each."""
+    grid = inputs["grid"]
+    rows, length = ops.shape(grid)
+    bias = ops.where(ops.greater_equal(grid, 0), 0.0, MASKED)
+    return AttentionLayout(
+        rows,
+        length,
+        ops.expand_dims(ops.expand_dims(bias, 1), 1),
+        gather_in=ops.reshape(ops.maximum(grid, 0), (-1,)),
+        gather_out=inputs["row_ids"] * length + inputs["position_ids"],
+    )
+
+
+def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:
+    """Which tokens belong to which example, `[examples, tokens] bool`."""
+    if "row_ids" in inputs:
+        examples = ops.shape(inputs["grid"])[0]
+        return ops.equal(ops.expand_dims(ops.arange(examples, dtype="int32"), 1), inputs["row_ids"])
+    rows, length = ops.shape(inputs["example_ids"])
+    number = ops.reshape(inputs["example_ids"], (-1,))
+    row = ops.repeat(ops.arange(rows, dtype="int32"), length)
+    first = ops.expand_dims(inputs["first_slot"], 1)
+    same_row = ops.equal(ops.floor_divide(first, length), row)
+    return ops.logical_and(same_row, ops.equal(ops.take(number, first), number))

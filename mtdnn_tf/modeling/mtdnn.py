@@ -1,0 +1,117 @@
+"""MT-DNN: one encoder, a named output per task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import keras
+
+from mtdnn_tf.modeling.bert import BertEncoder, Pooling
+from mtdnn_tf.modeling.config import BertConfig
+from mtdnn_tf.modeling.heads import LinearHead
+from mtdnn_tf.tasks.spec import TaskSpec
+
+Form = Literal["packed", "ragged"]
+
+
+def build_mtdnn(
+    config: BertConfig,
+    tasks: Sequence[TaskSpec],
+    *,
+    form: Form = "packed",
+    pooling: Pooling | None = None,
+    dtype: str | None = None,
+    encoder: BertEncoder | None = None,
+    heads: Mapping[str, keras.layers.Layer] | None = None,
+    rows: int | None = None,
+    length: int | None = None,
+    examples: int | None = None,
+) -> keras.Model:
+    """Builds the functional model of MT-DNN (arXiv 1901.11504).
+
+    Its input is a dict of the tensors that `BertEncoder` lists for `form`; its output a dict
+    `{task name: logits [examples, output_size] float32}`. Every head sees every example; the loss
+    picks an example's own task. The encoder is the layer `encoder`, the head of a task the layer
+    `head_<task name>`.
+
+    Args:
+        config: The encoder's sizes.
+        tasks: The tasks, names all different.
+        form: Which form of input the model takes.
+        pooling: What an example's vector is (see `BertEncoder`); by default the encoder's, or
+            `cls_pooler`.
+        dtype: The encoder's Keras policy; by default the given encoder's, or `float32`.
+        encoder: An encoder to share with another model, such as the packed model's.
+        heads: Heads to share, by task name; missing ones are made.
+        rows: Static number of rows, where it is known (packed form).
+        length: Static number of slots of a row, where it is known (packed form).
+        examples: Static number of examples, where it is known.
+
+    Raises:
+        ValueError: Two tasks share a name, or the encoder given is not as the arguments say.
+    """
+    names = [task.name for task in tasks]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"tasks need names that differ, one task at least: {names}")
+    if encoder is None:
+        encoder = BertEncoder(config, pooling or "cls_pooler", dtype=dtype or "float32")
+    _check_encoder(encoder, config, pooling, dtype)
+    inputs = {
+        name: keras.Input(batch_shape=shape, dtype="int32", name=name)
+        for name, shape in input_shapes(form, rows, length, examples).items()
+    }
+    vectors = encoder(inputs)["examples"]
+    shared = heads or {}
+    outputs = {
+        task.name: (shared.get(task.name) or make_head(task, config))(vectors) for task in tasks
+    }
+    return keras.Model(inputs, outputs, name="mtdnn")
+
+
+def make_head(task: TaskSpec, config: BertConfig) -> keras.layers.Layer:
+    """Makes the output layer that a task asks for."""
+    return LinearHead(
+        task.output_size,
+        task.dropout,
+        initializer_range=config.initializer_range,
+        name=f"head_{task.name}",
+    )
+
+
+def input_shapes(
+    form: Form,
+    rows: int | None = None,
+    length: int | None = None,
+    examples: int | None = None,
+) -> dict[str, tuple[int | None, ...]]:
+    """Names and shapes of a form's input tensors, all int32 (None: not known in advance)."""
+    if form == "packed":
+        names = ("token_ids", "type_ids", "position_ids", "example_ids")
+        return dict.fromkeys(names, (rows, length)) | {"first_slot": (examples,)}
+    if form == "ragged":
+        names = ("token_ids", "type_ids", "position_ids", "row_ids")
+        return dict.fromkeys(names, (None,)) | {"grid": (examples, None), "first_slot": (examples,)}
+    raise ValueError(f"form must be packed or ragged, not {form!r}")
+
+
+def encoder_of(model: keras.Model) -> BertEncoder:
+    """The encoder of a model from `build_mtdnn`; called on inputs, it gives `sequence` as well."""
+    return model.get_layer("encoder")
+
+
+def heads_of(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The heads of a model from `build_mtdnn`, by task name."""
+    return {name: model.get_layer(f"head_{name}") for name in model.output}
+
+
+def _check_encoder(
+    encoder: BertEncoder, config: BertConfig, pooling: Pooling | None, dtype: str | None
+) -> None:
+    """Raises where a shared encoder contradicts what the caller asked for."""
+    found = {
+        "config": (encoder.config, config),
+        "pooling": (encoder.pooling, pooling or encoder.pooling),
+        "dtype": (encoder.dtype_policy.name, dtype or encoder.dtype_policy.name),
+    }
+    for what, (has, wanted) in found.items():
+        if has != wanted:
+            raise ValueError(f"the encoder's {what} is {has}, not {wanted}")

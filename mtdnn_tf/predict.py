@@ -1,0 +1,59 @@
+"""Predicts a task for the texts of a file.
+
+    python -m mtdnn_tf.predict --workdir=runs/glue --task=rte --input=pairs.tsv --output=answers.tsv
+
+The input is a TSV file, a .jsonl file, or `-`: standard input, TSV or JSON lines. A TSV file has the
+task's fields in a header, or no header and just the fields in order.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import flags
+
+from mtdnn_tf import cli
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+    flags.DEFINE_string("task", None, "Name of the task.", required=True)
+    flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    cli.no_arguments(arguments)
+    from mtdnn_tf.data.inputs import read_inputs
+    from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.loading import load
+    from mtdnn_tf.predictions import format_predictions, prediction_records
+    from mtdnn_tf.run_directory import write_atomically
+
+    loaded = load(values.workdir, values.checkpoint)
+    task = loaded.task(values.task)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(values.input)
+        if values.input == "-":
+            content = sys.stdin.buffer.read()
+            path = Path(folder) / ("stdin.jsonl" if content[:1] == b"{" else "stdin.tsv")
+            path.write_bytes(content)
+        rows = read_inputs(task, path)
+    logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
+    records = prediction_records(loaded.head(task.name), rows.uids, logits)
+    text = format_predictions(records, values.output.endswith(".jsonl"))
+    if values.output == "-":
+        sys.stdout.write(text)
+    else:
+        write_atomically(Path(values.output), text)
+    return 0
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Named tensors of a Hugging Face folder, read without running anything in it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtdnn_tf.errors import UserError
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Reads all weights of a folder.
+
+    Args:
+        folder: Holds `model.safetensors`, its sharded form with `model.safetensors.index.json`, or
+            `pytorch_model.bin` (read with torch's `weights_only`, where torch is installed).
+
+    Returns:
+        Tensors by name; floating ones are float32.
+
+    Raises:
+        UserError: No weights, or a file that can't be read.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return _read_safetensors(single)
+    if index.is_file():
+        tensors: dict[str, np.ndarray] = {}
+        for shard in _shards(index):
+            tensors |= _read_safetensors(folder / shard)
+        return tensors
+    if (folder / "pytorch_model.bin").is_file():
+        return _read_torch(folder / "pytorch_model.bin")
+    raise UserError(f"{folder}: no model.safetensors or pytorch_model.bin")
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the shard files that an index lists."""
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not an index of shards ({error})") from None
+    if outside := [name for name in names if Path(name).name != name]:
+        raise UserError(f"{index}: shard {outside[0]!r} is not a file of this folder")
+    return names
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads one safetensors file; bfloat16 and float16 become float32."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    return {name: _to_numpy(path, name, entry) for name, entry in entries}
+
+
+def _to_numpy(path: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
+    """One entry of a safetensors file as an array."""
+    kind, data, shape = entry["dtype"], entry["data"], entry["shape"]
+    if kind == "BF16":  # The upper half of a float32.
+        wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(shape)
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
+    kinds |= {"I8": "i1", "U8": "u1", "BOOL": "?"}
+    if kind not in kinds:
+        raise UserError(f"{path}: tensor {name!r} is of type {kind}; expected one of F32, F16, BF16")
+    array = np.frombuffer(data, kinds[kind]).reshape(shape)
+    return array.astype(np.float32) if kind.startswith("F") else array
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch file; `weights_only` refuses pickles that could run code."""
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path}: reading pytorch_model.bin needs torch (pip install torch); "
+            "model.safetensors does not"
+        ) from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            name: (value.float() if value.is_floating_point() else value).numpy()
+            for name, value in state.items()
+        }
+    except Exception as error:  # torch raises pickle, zip, runtime and attribute errors here.
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: not a readable file of PyTorch weights ({reason})") from None

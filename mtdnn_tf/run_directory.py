@@ -1,0 +1,186 @@
+"""The run directory: one self-contained folder that a run leaves and everything later reads.
+
+config.yaml     the experiment, with the full spec of every task
+data.json       rows, skipped rows and content hash of every split
+encoder.json    the encoder's configuration, in Hugging Face's keys
+vocab.txt tokenizer.json
+checkpoints/    last/ and best/
+metrics.jsonl   losses of every loop, dev metrics of every epoch
+predictions/    the dev predictions of the best checkpoint, a file a task and split
+events/         the same numbers for TensorBoard
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from mtdnn_tf.config import Experiment, build_experiment, read_yaml
+from mtdnn_tf.errors import UserError
+
+# What may differ between the runs that share a directory: it changes no number.
+FREE_SETTINGS = {
+    "data.data_dir",
+    "data.cache_dir",
+    "training.keep_checkpoints",
+    "training.checkpoint_every_steps",
+}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file that is either whole or as it was before.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+class RunDirectory:
+    """Paths, lock and small files of a run.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.events = self.path / "events"
+        self.predictions = self.path / "predictions"
+        self.config_file = self.path / "config.yaml"
+        self.encoder_file = self.path / "encoder.json"
+        self.data_file = self.path / "data.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.config_file.is_file()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps every other process out; a process that dies gives the lock back.
+
+        Raises:
+            UserError: Another process has it, or the folder cannot be made.
+        """
+        try:
+            made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is in use by another process; wait for it, or choose another --workdir"
+            ) from error
+        except OSError as error:
+            raise UserError(f"cannot use the workdir {self.path}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            if made and not self.exists:  # Nothing began: leave nothing behind.
+                shutil.rmtree(self.path)
+            lock.release()
+
+    def read_experiment(self) -> Experiment:
+        """Reads the experiment of the run.
+
+        Raises:
+            UserError: There is no run here.
+        """
+        if not self.exists:
+            raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
+        return build_experiment(read_yaml(self.config_file), str(self.config_file))
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Writes the experiment; from then on the directory counts as a run."""
+        tree = experiment.model_dump(mode="json")
+        write_atomically(self.config_file, yaml.safe_dump(tree, sort_keys=False, width=100))
+
+    def check_same(self, experiment: Experiment) -> None:
+        """Compares the run that is here with the experiment that is to go on in it.
+
+        Raises:
+            UserError: They differ in something that changes results; names what.
+        """
+        there = dict(_flat(self.read_experiment().model_dump(mode="json")))
+        here = dict(_flat(experiment.model_dump(mode="json")))
+        differences = [
+            f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
+            for key in {**there, **here}
+            if there.get(key) != here.get(key) and key not in FREE_SETTINGS
+        ]
+        if differences:
+            more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
+            raise UserError(
+                f"{self.path} holds a run of another config: {'; '.join(differences[:3])}{more}; "
+                "choose another --workdir"
+            )
+
+    def read_json(self, path: Path) -> Any:
+        """Reads one of the run's JSON files.
+
+        Raises:
+            UserError: It is missing or broken.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Appends one record to `metrics.jsonl`.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.metrics_file}: {error.strerror}") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The records of `metrics.jsonl`; a last line cut off by a kill is left out."""
+        if not self.metrics_file.is_file():
+            return []
+        lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def rewind_metrics(self, step: int, epochs_evaluated: int) -> None:
+        """Drops the records that come after a training state, which will be written again.
+
+        Args:
+            step: The updates that the state has behind it.
+            epochs_evaluated: The evaluations that it has behind it.
+        """
+        kept = [
+            record
+            for record in self.read_metrics()
+            if record["step"] <= step
+            and (record["kind"] != "dev" or record["epoch"] <= epochs_evaluated)
+        ]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        write_atomically(self.metrics_file, text)
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree

@@ -1,0 +1,6 @@
+"""What a task is: its description, the built-in suites and the metrics (`tasks.metrics`)."""
+
+from mtdnn_tf.tasks.registry import builtin_tasks, resolve_task
+from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
+
+__all__ = ["SplitSpec", "TaskSpec", "builtin_tasks", "resolve_task"]

@@ -1,0 +1,211 @@
+"""What a task is: the one description that data, model, losses, metrics and files share."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TaskKind = Literal["single_classification", "pair_classification", "similarity"]
+MetricName = Literal["matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman"]
+OnBadRow = Literal["error", "skip"]
+
+CLASSIFICATION_METRICS = {"matthews", "accuracy", "f1", "macro_f1"}
+REGRESSION_METRICS = {"pearson", "spearman"}
+# What a task that is predicted with another's head cannot have.
+HEAD_FIELDS = (
+    "labels",
+    "label_values",
+    "score_range",
+    "metrics",
+    "head",
+    "dropout",
+    "loss_weight",
+)
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+
+# YAML reads an unquoted 0 as a number; a label is text.
+LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+
+class SplitSpec(BaseModel):
+    """Where the rows of one split are and how a row is laid out.
+
+    Attributes:
+        file: Path relative to the data directory, or absolute; `.jsonl` files hold one JSON object
+            a line, every other file is tab separated without quoting (a `"` is a character).
+        header: Whether the first line of a TSV file names its columns.
+        columns: Maps a text field, `label` or `uid` to a column: a header name, a 0-based position
+            (TSV), or a key (JSONL). A text field or `label` that is not listed stands in the column
+            of its own name. Without `uid`, the 0-based number of the row is the uid. A split
+            without labels (a test set) says `label: null`.
+        column_count: The exact number of columns of every row; by default the first line's.
+        optional: A missing file is a warning, not an error.
+        on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    header: bool = True
+    columns: dict[str, str | Annotated[int, Field(ge=0)] | None] = {}
+    column_count: Annotated[int, Field(ge=1)] | None = None
+    optional: bool = False
+    on_bad_row: OnBadRow | None = None
+
+    @property
+    def is_jsonl(self) -> bool:
+        """Whether a row is a JSON object, not a line of a table."""
+        return self.file.endswith(".jsonl")
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the rows say what the answer is."""
+        return self.columns.get("label", "label") is not None
+
+    def column_of(self, name: str) -> str | int | None:
+        """Where `name` (a text field, `label` or `uid`) stands; None where it does not."""
+        return self.columns.get(name, None if name == "uid" else name)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        positions = sorted(n for n, column in self.columns.items() if isinstance(column, int))
+        if self.is_jsonl and positions:
+            raise ValueError(f"columns: {positions[0]} is a position, but a .jsonl row has keys")
+        if self.is_jsonl and self.column_count is not None:
+            raise ValueError("column_count is for TSV files")
+        return self
+
+
+class TaskSpec(BaseModel):
+    """A task of language understanding over one sentence or a pair.
+
+    Splits are known by name: `train` is trained on, those that begin with `dev` are evaluated,
+    those that begin with `test` can be predicted.
+
+    Attributes:
+        name: What the task is called everywhere; lower case, digits and underscores.
+        kind: Classification of a sentence or of a pair, or similarity (a real number for a pair).
+        fields: The text fields in the order the encoder sees them.
+        labels: Label names; a label's class id is its position here, whatever the source says.
+        label_values: Maps what a file says (`"0"`) to a label name; what is not listed must itself
+            be a label name.
+        score_range: The lowest and highest score of a similarity task.
+        metrics: What is reported; the mean of a task's metrics, over its dev splits, is its score.
+            At least one.
+        head: The output layer on top of the shared encoder.
+        dropout: Dropout rate before the output layer, in [0, 1).
+        loss_weight: Factor of this task's loss in the sum.
+        folder: A folder of the data directory that the files of the splits are looked for in before
+            the data directory itself; a built-in suite's name, so that one data directory can hold
+            several benchmarks.
+        splits: Split name to its rows.
+        predict_with: Name of another task whose head and labels predict this one's `test` splits
+            (GLUE's diagnostics, by the MNLI head). Such a task has nothing of its own but fields
+            and unlabelled test splits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    kind: TaskKind
+    description: str = ""
+    fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    labels: tuple[LabelText, ...] = ()
+    label_values: dict[LabelText, LabelText] = {}
+    score_range: tuple[float, float] | None = None
+    metrics: tuple[MetricName, ...] = ()
+    head: Literal["linear"] = "linear"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    folder: str | None = None
+    splits: dict[str, SplitSpec]
+    predict_with: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the task has an output layer of its own."""
+        return self.predict_with is None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the task predicts a number, not a class."""
+        return self.kind == "similarity"
+
+    @property
+    def output_size(self) -> int:
+        """Size of the last axis of the task's logits; a ValueError without a head of its own."""
+        if not self.has_head:
+            raise ValueError(f"task {self.name} is predicted with the head of {self.predict_with}")
+        return 1 if self.is_regression else len(self.labels)
+
+    def splits_like(self, prefix: str) -> tuple[str, ...]:
+        """Names of the splits that begin with `prefix` (`dev`, `test`), in the spec's order."""
+        return tuple(name for name in self.splits if name.startswith(prefix))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        wanted = 1 if self.kind == "single_classification" else 2
+        if len(self.fields) != wanted:
+            raise ValueError(f"a {self.kind} task has {wanted} text field(s), not {self.fields}")
+        if len(set(self.fields)) != len(self.fields) or {"label", "uid"} & set(self.fields):
+            raise ValueError(f"fields must differ and not be called label or uid: {self.fields}")
+        if self.has_head:
+            self._check_answers()
+        else:
+            self._check_predict_with()
+        for split_name, split in self.splits.items():
+            self._check_split(split_name, split)
+        return self
+
+    def _check_answers(self) -> None:
+        if not self.metrics:
+            raise ValueError("metrics must name at least one")
+        allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
+        if wrong := [m for m in self.metrics if m not in allowed]:
+            raise ValueError(f"metric {wrong[0]!r} does not fit a {self.kind} task")
+        if self.is_regression:
+            if self.labels or self.label_values:
+                raise ValueError("a similarity task has a score, no labels")
+            if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
+                raise ValueError(f"score_range must be (lowest, highest), not {self.score_range}")
+            return
+        if self.score_range is not None:
+            raise ValueError("score_range is for similarity tasks")
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be two or more different names")
+        if "f1" in self.metrics and len(self.labels) != 2:
+            raise ValueError("f1 is for two labels (the second is positive); use macro_f1")
+        if unknown := sorted(set(self.label_values.values()) - set(self.labels)):
+            raise ValueError(
+                f"label_values names {unknown[0]!r}, which is not one of {self.labels}"
+            )
+
+    def _check_predict_with(self) -> None:
+        for name in HEAD_FIELDS:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"a task with predict_with has no {name} of its own")
+        for split_name, split in self.splits.items():
+            if not split_name.startswith("test") or split.has_labels:
+                raise ValueError(
+                    f"a task with predict_with has only test splits with `label: null`; "
+                    f"{split_name} is not one"
+                )
+
+    def _check_split(self, split_name: str, split: SplitSpec) -> None:
+        if not re.fullmatch(r"train|(dev|test)[a-z0-9_]*", split_name):
+            raise ValueError(
+                f"splits.{split_name}: a split is called train, or begins with dev or test"
+            )
+        where = f"splits.{split_name}.columns"
+        names = (*self.fields, "label", "uid")
+        if unknown := [name for name in split.columns if name not in names]:
+            raise ValueError(f"{where} names {unknown[0]!r}; expected one of {names}")
+        for name in self.fields:
+            if split.column_of(name) is None:
+                raise ValueError(f"{where}.{name}: a text field must have a column")
+        if not split.has_labels and not split_name.startswith("test"):
+            raise ValueError(f"{where}.label: only a test split can be without labels")
+        if not split.header and not split.is_jsonl:
+            for name in names:
+                if isinstance(split.column_of(name), str):
+                    raise ValueError(f"{where}.{name}: without a header, give its 0-based position")

@@ -1,0 +1,1 @@
+"""The training run: losses, optimizer, trainer, checkpoints, evaluation, progress."""

@@ -1,0 +1,150 @@
+"""Logits of every example of some sources, and the metrics of dev splits."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mtdnn_tf.data.mixture import in_file_order
+from mtdnn_tf.data.packing import pack_epoch
+from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset, build_batch
+from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.tasks.metrics import compute, task_score
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.trainer import model_inputs
+
+
+class LogitsRunner:
+    """Runs a model over token stores, all tasks mixed in packed batches.
+
+    Args:
+        model: The model.
+        shape: Shape of one replica's batch.
+        strategy: The strategy that the model was created in; by default the current one.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        shape: BatchShape,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        self._shape = shape
+        self._strategy = strategy or tf.distribute.get_strategy()
+
+        @tf.function(reduce_retracing=True)
+        def forward(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], ...]:
+            def replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+                logits = model(model_inputs(batch), training=False)
+                logits = {f"logits/{name}": value for name, value in logits.items()}
+                return {"task": batch["task"], "index": batch["index"], **logits}
+
+            outputs = self._strategy.run(replica, args=(batch,))
+            return self._strategy.experimental_local_results(outputs)
+
+        self._forward = forward
+
+    def run(self, sources: Sequence[tuple[TaskSpec, TokenStore]]) -> list[np.ndarray]:
+        """Computes the logits of every example under its task's head.
+
+        Args:
+            sources: The stores, each with the task whose head is wanted.
+
+        Returns:
+            For each source [examples, outputs] float32, in the order of its store.
+        """
+        results = [
+            np.full([len(store), task.output_size], np.nan, np.float32) for task, store in sources
+        ]
+        stores = [store for _, store in sources]
+        replicas = self._strategy.num_replicas_in_sync
+        packed = pack_epoch(
+            [in_file_order([len(store) for store in stores])],
+            [store.lengths for store in stores],
+            rows=self._shape.rows * replicas,
+            row_length=self._shape.length,
+            most_in_row=self._shape.most_in_row,
+        )
+
+        def batches() -> Iterator[Batch]:
+            for number in range(len(packed)):
+                for replica in range(replicas):
+                    yield build_batch(stores, packed, number, self._shape, replica)
+
+        dataset = self._strategy.distribute_datasets_from_function(
+            lambda _: as_dataset(batches, self._shape)
+        )
+        for batch in dataset:
+            for output in self._forward(batch):
+                task, index = output["task"].numpy(), output["index"].numpy()
+                for source in np.unique(task[index >= 0]):
+                    here = (task == source) & (index >= 0)
+                    logits = output[f"logits/{sources[source][0].name}"].numpy()
+                    results[source][index[here]] = logits[here]
+        return results
+
+
+def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:
+    """What the metrics compare: class ids of a classification task, scores of a regression task."""
+    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
+
+
+def probabilities_of(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def metrics_of(task: TaskSpec, labels: np.ndarray | None, logits: np.ndarray) -> dict[str, float]:
+    """All metrics of a task's spec on one split.
+
+    Raises:
+        ValueError: There are no labels.
+    """
+    if labels is None:
+        raise ValueError(f"{task.name}: a split without labels cannot be evaluated")
+    predictions = predictions_of(task, logits)
+    return {metric: compute(metric, labels, predictions) for metric in task.metrics}
+
+
+@dataclass(frozen=True)
+class DevResult:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: Task, split and metric to its value, a fraction.
+        scores: Task to its score: the mean over its splits of the mean of its metrics.
+        examples: Task and split to the number of examples.
+        logits: For each source [examples, outputs] float32.
+    """
+
+    metrics: dict[str, dict[str, dict[str, float]]]
+    scores: dict[str, float]
+    examples: dict[str, dict[str, int]]
+    logits: list[np.ndarray]
+
+    @property
+    def mean(self) -> float:
+        """The mean of the tasks' scores."""
+        return float(np.mean(list(self.scores.values())))
+
+
+def evaluate(
+    runner: LogitsRunner, sources: Sequence[tuple[TaskSpec, str, TokenStore]]
+) -> DevResult:
+    """Evaluates labelled splits in one pass; every example is counted once.
+
+    Args:
+        runner: Runs the model.
+        sources: Tasks with the name and the store of a split.
+    """
+    logits = runner.run([(task, store) for task, _, store in sources])
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
+    examples: dict[str, dict[str, int]] = {}
+    for (task, split, store), output in zip(sources, logits, strict=True):
+        metrics.setdefault(task.name, {})[split] = metrics_of(task, store.labels, output)
+        examples.setdefault(task.name, {})[split] = len(store)
+    scores = {name: task_score(of_splits) for name, of_splits in metrics.items()}
+    return DevResult(metrics, scores, examples, logits)

@@ -1,0 +1,131 @@
+"""What a person sees while a run trains."""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+METRIC_NAMES = {
+    "matthews": "Matthews",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
+
+
+class TrainingProgress:
+    """A progress bar on a terminal; plain lines elsewhere.
+
+    Args:
+        total_steps: Steps of the run.
+        done: Steps that an earlier process did.
+        console: Where to write; by default standard output.
+    """
+
+    def __init__(self, total_steps: int, done: int = 0, console: Console | None = None) -> None:
+        # Bound to today's stdout: Orbit's own prints are sent elsewhere while it trains.
+        self.console = console or Console(file=sys.stdout)
+        self._total, self._first, self._start = total_steps, done, time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._id = self._bar.add_task("training", total=total_steps, completed=done, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        loss: Mapping[str, float],
+        examples: Mapping[str, int],
+        examples_per_second: float,
+        fill: float,
+    ) -> None:
+        """Shows one loop of steps.
+
+        Args:
+            step: Updates done.
+            epoch: The epoch under way, from 1.
+            loss: Mean loss of each task in the loop.
+            examples: Examples of each task in the loop.
+            examples_per_second: Speed of the loop.
+            fill: Part of the loop's slots that held tokens.
+        """
+        seen = sum(examples.values())
+        mix = " ".join(
+            f"{name} {loss[name]:.3f} ({100 * count / seen:.0f}%)"
+            for name, count in examples.items()
+        )
+        speed = f"{examples_per_second:.0f} examples/s, {100 * fill:.1f}% filled"
+        self._bar.update(
+            self._id, completed=step, description=f"epoch {epoch}", numbers=f"{mix} | {speed}"
+        )
+        if not self.console.is_terminal:
+            left = (time.monotonic() - self._start) / (step - self._first) * (self._total - step)
+            self.print(
+                f"step {step}/{self._total} epoch {epoch} | {mix} | {speed} | "
+                f"{int(left) // 60}:{int(left) % 60:02d} left"
+            )
+
+    def print(self, *content: str | Table) -> None:
+        """Prints above the bar."""
+        for item in content:
+            if isinstance(item, str):
+                self.console.print(item, markup=False, highlight=False, soft_wrap=True)
+            else:
+                self.console.print(item)
+
+
+def metrics_table(
+    title: str,
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    examples: Mapping[str, Mapping[str, int]],
+    baseline: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> Table:
+    """A table of dev metrics in percent, one line a task, split and metric.
+
+    Args:
+        title: Title of the table.
+        metrics: Task, split and metric to a fraction.
+        examples: Task and split to the number of examples.
+        baseline: The majority baseline, laid out as `metrics`.
+    """
+    table = Table(title=title, title_justify="left")
+    for name in ("task", "split", "examples", "metric", "score"):
+        table.add_column(name, justify="right" if name in ("examples", "score") else "left")
+    if baseline is not None:
+        table.add_column("majority", justify="right")
+    for task, splits in metrics.items():
+        for split, values in splits.items():
+            for metric, value in values.items():
+                cells = [task, split, str(examples[task][split]), METRIC_NAMES[metric]]
+                cells.append(f"{100 * value:.1f}")
+                if baseline is not None:
+                    cells.append(f"{100 * baseline[task][split][metric]:.1f}")
+                table.add_row(*cells)
+    return table
