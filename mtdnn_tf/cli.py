@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from logging import WARNING, LogRecord
+from logging import WARNING, Formatter, LogRecord
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -43,6 +43,7 @@ def run(
 
     logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
+    logging.get_absl_handler().setFormatter(Formatter("%(message)s"))
     app.run(guarded)
 
 

@@ -242,7 +242,7 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
 
 
 def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
-    if isinstance(tasks, list) and all(isinstance(name, str) for name in tasks):
+    if tasks and isinstance(tasks, list) and all(isinstance(name, str) for name in tasks):
         return dict.fromkeys(tasks)
     if isinstance(tasks, dict) and tasks:
         return dict(tasks)

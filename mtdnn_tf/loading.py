@@ -20,7 +20,7 @@ from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import LogitsRunner
 
-Texts = Sequence[str] | Sequence[tuple[str, str]]
+Texts = Sequence[str] | Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,11 @@ class RunDirectory:
         Raises:
             UserError: They differ in something that changes results; names what.
         """
-        there = dict(_flat(self.read_experiment().model_dump(mode="json")))
+        before = self.read_experiment()
+        there = dict(_flat(before.model_dump(mode="json")))
         here = dict(_flat(experiment.model_dump(mode="json")))
+        orders = [",".join(tree.tasks) for tree in (before, experiment)]
+        there["the order of tasks"], here["the order of tasks"] = orders
         differences = [
             f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
             for key in {**there, **here}

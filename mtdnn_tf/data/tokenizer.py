@@ -1,23 +1,31 @@
-"""WordPiece tokenizer of BERT, in the TensorFlow graph."""
+"""BERT's WordPiece tokenizer in the TensorFlow graph; see docs/tokenizer.md."""
 
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
+import tensorflow as tf
+import tensorflow_text as tf_text
 
+from mtdnn_tf.errors import UserError
 
 VOCAB_FILE = "vocab.txt"
 SETTINGS_FILE = "tokenizer.json"
 
-# Part of the fingerprint: raise it when the same text can give other ids than before.
+# Part of the fingerprint: raise it when a change here can give a text other ids than before.
 _ALGORITHM = 1
-_MAX_WORD_CHARACTERS = 100
 _SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_MAX_WORD_CHARACTERS = 100
+_MAX_WORD_BYTES = 4 * _MAX_WORD_CHARACTERS
 
-# A noncharacter, which no vocabulary holds: a word with it in it becomes [UNK].
-_UNKNOWN_LETTER = "\ufdd0"
-
-# Printable ASCII needs no normalisation but lower-casing.
+# The patterns are RE2. Printable ASCII needs no normalisation but lower-casing.
 _PLAIN = r"[ -~]*"
-# Control, format and private-use characters but tab and line ends, and U+FFFD. Format characters are spelled
-# out because RE2's \p{Cf} knows more of them than `transformers`.
+# What `transformers` removes: control characters (but tab and line ends), format characters, private
+# use, U+FFFD. Format characters are spelled out, since \p{Cf} has grown since its tables were made.
 _REMOVED = (
     r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\x{AD}\x{600}-\x{605}\x{61C}\x{6DD}\x{70F}\x{180E}"
     r"\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{206F}\x{FEFF}"
@@ -26,9 +34,274 @@ _REMOVED = (
 )
 _SPACE = r"[\t\n\r\p{Z}]"
 _CJK = (
-    r"\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B81F}"
-    r"\x{2B920}-\x{2CEAF}\x{2F800}-\x{2FA1F}"
+    r"([\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}"
+    r"\x{2A700}-\x{2B81F}\x{2B920}-\x{2CEAF}\x{2F800}-\x{2FA1F}])"
 )
-_LONG_WORD = (
-    r"[^\s\p{Z}\p{P}!-/:-@\[-`{-~" + _CJK + r"]{" + str(_MAX_WORD_CHARACTERS + 1) + r",}"
-)
+_ACCENT = r"[\p{Mn}\x{1734}]"  # U+1734 has left \p{Mn} since.
+_PUNCTUATION = r"([\p{P}!-/:-@\[-`{-~])"
+_LONG_RUN = rf"(?s).*[^ ]{{{_MAX_WORD_CHARACTERS + 1}}}.*"
+
+# A noncharacter: a word that holds it is in no vocabulary, so it becomes [UNK].
+_UNKNOWN_LETTER = "\ufdd0"
+# Characters, most of them younger than Unicode 8, that TensorFlow's tables call punctuation, accents
+# or capitals and those of `transformers` plain letters (hexadecimal ranges; letters that both agree
+# on fill the gaps). They become the unknown letter, unless the vocabulary has them.
+_DISPUTED_LETTERS = """
+61D 7FD 898-8E1 9FD-9FE A76 AFA-AFF B55 C04-C3C C77 C84 D00 D3B-D3C D81 EBA ECE 180F
+1885-1886 1ABF-1ACE 1B4E-1B4F 1B7D-1B7F 1C89 1DF6-1DFB 2C2F 2E43-2E5D A7C0 A7CB-A7DC A82C A8C5
+A8FF A9BD 10570-105E4 10D24-10D6E 10EAB-10EAD 10EFD-10EFF 10F46-10F89 11070-11074 110C2 111CF
+1123E-11241 1133B 11383-113D8 11438-1145E 11660-1166C 116B9 1182F-1183B 11938-11946 119D4-11AA2
+11B00-11B09 11BE1 11C30-11CB6 11D31-11D47 11D90-11D97 11EF3-11F4F 11FFF 12FF1-12FF2 13440-13455
+16121-16128 16D68-16D6F 16E97-16EB8 16F4F 16FE2-16FE4 1CF00-1CF46 1E000-1E02A 1E08F 1E130-1E136
+1E2AE-1E2EF 1E4EC-1E4EF 1E5FF 1E944-1E95F 2B820-2B91F
+"""
+# The other way round: punctuation there, a letter or an accent here.
+_DISPUTED_PUNCTUATION = "166D 111C9"
+
+
+class BertTokenizer:
+    """Word pieces as `transformers.BertTokenizerFast` gives them, by TensorFlow ops alone.
+
+    Usable inside `tf.function`, so in `tf.data` and in a SavedModel. A special token written in a
+    text (`[SEP]`) is ordinary text: a text can't forge the structure of its input.
+
+    Example:
+        >>> tokenizer = BertTokenizer.from_file("vocab.txt", max_length=64)
+        >>> token_ids, type_ids = tokenizer.encode(["A man sleeps."], ["Nobody is awake."])
+
+    Args:
+        vocab: The pieces; a piece's id is its position. Holds [PAD], [UNK], [CLS] and [SEP].
+        lower_case: Whether texts are lower-cased and lose their accents (an uncased vocabulary).
+        max_length: Most tokens of an encoded example, [CLS] and [SEP] included; at least 3, and at
+            least 5 to encode pairs.
+
+    Raises:
+        UserError: The vocabulary or `max_length` can't be used.
+    """
+
+    def __init__(
+        self, vocab: Sequence[str], *, lower_case: bool = True, max_length: int = 128
+    ) -> None:
+        self.vocab = tuple(vocab)
+        self.lower_case = lower_case
+        self.max_length = max_length
+        _check_vocab(self.vocab)
+        self._check_max_length(3, "one text ([CLS], a word piece, [SEP])")
+        self.vocab_size = len(self.vocab)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = map(self.vocab.index, _SPECIAL_PIECES)
+        known = set().union(*self.vocab)
+        self._disputed_letters = _character_class(_DISPUTED_LETTERS, known)
+        self._disputed_punctuation = _character_class(_DISPUTED_PUNCTUATION, known)
+        try:
+            self._word_pieces = tf_text.FastWordpieceTokenizer(
+                list(self.vocab),
+                max_bytes_per_word=_MAX_WORD_BYTES,
+                token_out_type=tf.int32,
+                support_detokenization=False,
+            )
+        except RuntimeError as error:
+            raise UserError(f"the vocabulary can't be used: {error}") from None
+
+    @classmethod
+    def from_file(
+        cls, vocab_file: str | os.PathLike[str], *, lower_case: bool = True, max_length: int = 128
+    ) -> Self:
+        """Returns the tokenizer of a `vocab.txt`: UTF-8, one piece a line."""
+        path = Path(vocab_file)
+        try:
+            # Not splitlines(): vocabularies hold pieces such as U+2028.
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except OSError as error:
+            raise UserError(f"{path}: can't read the vocabulary ({error.strerror})") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        if lines[-1] == "":
+            lines.pop()
+        try:
+            return cls(lines, lower_case=lower_case, max_length=max_length)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) of all that decides which ids a text gets."""
+        parts = [_ALGORITHM, self.vocab, self.lower_case, self.max_length]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def normalize(self, texts: Any) -> tf.Tensor:
+        """Cleans texts: characters removed or unified, and lower-cased if the vocabulary is uncased.
+
+        Args:
+            texts: [n] string, UTF-8; bytes that are not are dropped.
+
+        Returns:
+            [n] string.
+        """
+        texts = tf.convert_to_tensor(texts, tf.string)
+        odd = tf.logical_not(tf.strings.regex_full_match(texts, _PLAIN))
+        lowered = tf.strings.lower(texts) if self.lower_case else texts
+        return _replace_where(odd, lowered, lambda: self._normalize_unicode(texts[odd]))
+
+    def tokenize(self, texts: Any) -> tf.RaggedTensor:
+        """Splits texts into word pieces, without special tokens and without cutting.
+
+        Args:
+            texts: [n] string, UTF-8.
+
+        Returns:
+            [n, (pieces)] int32 ids.
+        """
+        words = self.normalize(texts)
+        # The op limits a word's bytes; BERT limits its characters.
+        long = tf.strings.regex_full_match(words, _LONG_RUN)
+        words = _replace_where(long, words, lambda: _hide_long_words(words[long]))
+        return self._word_pieces.tokenize(words)
+
+    def encode(self, text_a: Any, text_b: Any = None) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Makes BERT's input: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `max_length`.
+
+        Args:
+            text_a: [n] string, UTF-8.
+            text_b: [n] string, or None for single texts.
+
+        Returns:
+            `(token_ids, type_ids)`, both [n, (tokens)] int32; type 0 up to the first [SEP], then 1.
+
+        Raises:
+            UserError: `max_length` has no room for a piece of each text of a pair.
+        """
+        if text_b is None:
+            pieces = self.tokenize(text_a)
+            segments = [_cut(pieces, tf.minimum(pieces.row_lengths(), self.max_length - 2))]
+        else:
+            self._check_max_length(5, "a pair ([CLS], a word piece, [SEP], a word piece, [SEP])")
+            pieces_a, pieces_b = self.tokenize(text_a), self.tokenize(text_b)
+            tf.debugging.assert_equal(
+                pieces_a.nrows(), pieces_b.nrows(), "text_a and text_b must be equally many"
+            )
+            kept_a, kept_b = longest_first(
+                pieces_a.row_lengths(), pieces_b.row_lengths(), self.max_length - 3
+            )
+            segments = [_cut(pieces_a, kept_a), _cut(pieces_b, kept_b)]
+        return tf_text.combine_segments(segments, self.cls_id, self.sep_id)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"lower_case": self.lower_case, "max_length": self.max_length}
+        _write(folder / VOCAB_FILE, "".join(piece + "\n" for piece in self.vocab))
+        _write(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Returns the tokenizer that `save` wrote into a folder."""
+        path = Path(folder) / SETTINGS_FILE
+        expected = 'expected {"lower_case": true or false, "max_length": a number}'
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: can't read the settings ({error.strerror})") from None
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error}); {expected}") from None
+        kinds = {"lower_case": bool, "max_length": int}
+        if not isinstance(settings, dict) or {k: type(v) for k, v in settings.items()} != kinds:
+            raise UserError(f"{path}: {expected}, not {settings}")
+        return cls.from_file(path.parent / VOCAB_FILE, **settings)
+
+    def _check_max_length(self, least: int, needed_by: str) -> None:
+        if self.max_length < least:
+            raise UserError(
+                f"max_length {self.max_length} is too short for {needed_by}: at least {least}"
+            )
+
+    def _normalize_unicode(self, texts: tf.Tensor) -> tf.Tensor:
+        replace = tf.strings.regex_replace
+        # The regular expressions see an invalid string as no match at all.
+        texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
+        texts = replace(texts, self._disputed_letters, _UNKNOWN_LETTER)
+        texts = replace(texts, self._disputed_punctuation, f" {_UNKNOWN_LETTER} ")
+        texts = replace(texts, _REMOVED, "")
+        texts = replace(texts, _SPACE, " ")
+        texts = replace(texts, _CJK, r" \1 ")
+        if not self.lower_case:
+            return texts
+        texts = replace(tf_text.normalize_utf8(texts, "NFD"), _ACCENT, "")
+        # ASCII first: the Unicode lower-casing makes a dotless i of I where the locale is Turkish.
+        # Sigma by hand: it would become a final one at the end of a word.
+        texts = replace(tf.strings.lower(texts), "Σ", "σ")
+        return tf.strings.lower(texts, encoding="utf-8")
+
+
+def longest_first(
+    length_a: tf.Tensor, length_b: tf.Tensor, budget: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Shares a budget of tokens as `truncation="longest_first"` of `transformers` does.
+
+    Only the longer text is cut, as long as it stays the longer one; beyond that each keeps a half,
+    and an odd token goes to the longer text, to the second where both are equal.
+
+    Args:
+        length_a: [n] integers.
+        length_b: [n] integers.
+        budget: What the two may have together.
+
+    Returns:
+        The kept lengths, [n] each.
+    """
+    odd_token = tf.cast(length_a > length_b, length_a.dtype) * (budget % 2)
+    half_a = budget // 2 + odd_token
+    kept_a = tf.minimum(length_a, tf.maximum(half_a, budget - length_b))
+    return kept_a, tf.minimum(length_b, budget - kept_a)
+
+
+def _check_vocab(vocab: tuple[str, ...]) -> None:
+    missing = [piece for piece in _SPECIAL_PIECES if piece not in vocab]
+    if missing:
+        raise UserError(f"the vocabulary lacks {', '.join(missing)}")
+    first: dict[str, int] = {}
+    for position, piece in enumerate(vocab):
+        if not piece:
+            raise UserError(f"the vocabulary's piece {position} is empty")
+        if first.setdefault(piece, position) != position:
+            raise UserError(
+                f"the vocabulary has {piece!r} twice, as pieces {first[piece]} and {position}"
+            )
+
+
+def _character_class(ranges: str, known: set[str]) -> str:
+    """Returns the pattern for the characters of hexadecimal ranges that are not known."""
+    numbers = [[int(end, 16) for end in item.split("-")] for item in ranges.split()]
+    characters = [chr(c) for ends in numbers for c in range(ends[0], ends[-1] + 1)]
+    return "[" + "".join(c for c in characters if c not in known) + "]"
+
+
+def _replace_where(
+    mask: tf.Tensor, texts: tf.Tensor, replacements: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """Returns the [n] texts with those under the mask replaced, in order."""
+    return tf.tensor_scatter_nd_update(texts, tf.where(mask), replacements())
+
+
+def _hide_long_words(texts: tf.Tensor) -> tf.Tensor:
+    """Makes words that are too long for WordPiece unknown."""
+    words = tf.strings.split(tf.strings.regex_replace(texts, _PUNCTUATION, r" \1 "))
+    long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _MAX_WORD_CHARACTERS
+    words = words.with_flat_values(tf.where(long, _UNKNOWN_LETTER, words.flat_values))
+    return tf.strings.reduce_join(words, axis=-1, separator=" ")
+
+
+def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
+    """Returns the first `kept` [n] pieces of each row."""
+    positions = tf.ragged.range(pieces.row_lengths())
+    mask = positions.flat_values < tf.gather(kept, pieces.value_rowids())
+    return tf.RaggedTensor.from_row_lengths(pieces.flat_values[mask], kept, validate=False)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -71,7 +71,7 @@ TASKS = (
         tuple(sentiment.PHENOMENA),
         ("0", "1"),
         sst_table,
-        (Split("train", 64), Split("dev", 19, 0.25), Split("test", 12, 0.25)),
+        (Split("train", 60), Split("dev", 17, 0.25), Split("test", 11, 0.25)),
     ),
     Task(
         "STS-B",

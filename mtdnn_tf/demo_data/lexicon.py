@@ -1,4 +1,4 @@
-"""Lexical entries with features: number, animacy, frame, hypernym, synonym, opposite, polarity."""
+"""Lexical entries with features: number, kind, frame, hypernym, synonym, opposite, polarity."""
 
 import functools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal
 from mtdnn_tf.demo_data import words
 
 Domain = Literal["town", "country"]
-NounKind = Literal["person", "animal", "thing"]
+NounKind = Literal["person", "thing"]
 VerbFrame = Literal["social", "handling", "intransitive"]
 
 
@@ -19,7 +19,7 @@ class Noun:
     Attributes:
         singular: The singular form.
         plural: The plural form; a name has none.
-        kind: What it names: a person, an animal or a thing.
+        kind: What it names: a person or a thing.
         hypernym: The noun of the wider class; none at the top and for names.
         synonym: A noun of the same meaning, if there is one.
         gender: Of a name, `female` or `male`; else empty.
@@ -85,7 +85,6 @@ class Lexicon:
 
     domain: Domain
     people: tuple[Noun, ...]
-    animals: tuple[Noun, ...]
     things: tuple[Noun, ...]
     names: tuple[Noun, ...]
     places: tuple[str, ...]
@@ -199,7 +198,6 @@ def lexicon(domain: Domain) -> Lexicon:
     return Lexicon(
         domain=domain,
         people=read_nouns(words.PERSON_NOUNS[domain], "person"),
-        animals=read_nouns(words.ANIMAL_NOUNS[domain], "animal"),
         things=read_nouns(words.THING_NOUNS[domain], "thing"),
         names=tuple(
             read_names(words.FEMALE_NAMES[domain], "female")

@@ -9,7 +9,7 @@ from random import Random
 
 from mtdnn_tf.demo_data import words
 from mtdnn_tf.demo_data.example import Example
-from mtdnn_tf.demo_data.grammar import determined, sentence
+from mtdnn_tf.demo_data.grammar import sentence
 from mtdnn_tf.demo_data.lexicon import Lexicon
 
 INTENSIFIERS = ("very", "really", "truly", "extremely", "quite", "so")
@@ -47,14 +47,20 @@ def emphatic(rng: Random, lexicon: Lexicon, polarity: int) -> str:
     """A judgement without any turn."""
     frame = rng.choice(
         (
-            "what {2} {0}",
-            "this is {2} {0} from start to finish",
-            "with its {1} {0} it will be remembered for years",
+            "for me the {0} was simply {1}",
             "the {0} could not be more {1}",
+            "what struck me most was the {1} {0}",
+            "the {1} {0} is what I remember",
         )
     )
-    adjective = lexicon.choose_evaluation(rng, polarity)
-    return frame.format(rng.choice(lexicon.aspects), adjective, determined("a", adjective))
+    return frame.format(rng.choice(lexicon.aspects), lexicon.choose_evaluation(rng, polarity))
+
+
+def enumeration(rng: Random, lexicon: Lexicon, polarity: int) -> str:
+    """Three adjectives that agree."""
+    fitting = [a.word for a in lexicon.evaluations if a.polarity == polarity]
+    frame = rng.choice(("the {} is {}, {} and {}", "I found the {} {}, {} and {}"))
+    return frame.format(rng.choice(lexicon.aspects), *rng.sample(fitting, 3))
 
 
 def negation(rng: Random, lexicon: Lexicon, polarity: int) -> str:
@@ -72,7 +78,7 @@ def expectation(rng: Random, lexicon: Lexicon, polarity: int) -> str:
             "I expected the {} to be {}, but it was {}",
             "I was told the {} would be {}, but it turned out to be {}",
             "we thought the {} might be {}, yet it is {}",
-            "the {} tries to be {}, but it is {}",
+            "the {} looked {} at first, but it is {}",
         )
     )
     return frame.format(aspect, before, after)
@@ -135,13 +141,14 @@ def attitude(rng: Random, lexicon: Lexicon, polarity: int) -> str:
             f"all of us {past} the {{}}",
         )
     )
-    when = rng.choice(("", " last night", " on Sunday", " this time", " as usual", " again"))
-    return frame.format(rng.choice(lexicon.aspects)) + when
+    opening = rng.choice(("", "this time ", "once again ", "as usual ", "to be honest, "))
+    return opening + frame.format(rng.choice(lexicon.aspects))
 
 
 PHENOMENA: dict[str, Callable[[Random, Lexicon, int], str]] = {
     "plain": plain,
     "emphatic": emphatic,
+    "enumeration": enumeration,
     "negation": negation,
     "expectation": expectation,
     "concession": concession,

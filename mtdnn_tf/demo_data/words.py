@@ -14,9 +14,10 @@ PERSON_NOUNS = {
         athlete: runner swimmer boxer gymnast cyclist
         doctor: surgeon dentist cardiologist
         artist: painter sculptor illustrator
-        person/people: lawyer=attorney child/children=kid professor=academic nurse teacher waiter
-            secretary banker judge student plumber editor senator cashier librarian driver
-            engineer journalist tailor
+        person/people: lawyer=attorney child/children=kid professor=academic nurse
+            teacher=instructor waiter=server secretary banker=financier judge student=pupil
+            plumber editor senator cashier librarian driver=chauffeur engineer
+            journalist=reporter tailor
     """,
     "country": """
         criminal: thief/thieves=robber smuggler burglar kidnapper
@@ -27,33 +28,19 @@ PERSON_NOUNS = {
     """,
 }
 
-ANIMAL_NOUNS = {
-    "town": """
-        dog: poodle terrier spaniel beagle
-        bird: pigeon parrot canary sparrow
-        animal: cat rabbit=bunny hamster horse monkey squirrel
-        insect: beetle moth cockroach/cockroaches
-    """,
-    "country": """
-        reptile: lizard snake=serpent turtle crocodile
-        bird: eagle gull heron swallow
-        animal: goat wolf/wolves donkey badger
-    """,
-}
-
 THING_NOUNS = {
     "town": """
         vehicle: car=automobile truck=lorry van bus motorcycle
-        instrument: violin trumpet flute guitar cello
+        instrument: violin=fiddle trumpet flute guitar cello
         tool: hammer drill screwdriver saw wrench=spanner
-        garment: jacket shirt scarf/scarves coat sweater=pullover
+        garment: jacket=blazer shirt scarf/scarves coat=overcoat sweater=pullover
         machine: computer printer camera toaster radio
-        container: box suitcase bucket=pail basket bottle
+        container: box=crate suitcase bucket=pail basket bottle=flask
         seat: chair sofa=couch stool bench armchair
     """,
     "country": """
         boat: canoe ferry yacht raft
-        weapon: sword spear dagger rifle=gun
+        weapon: sword=saber spear dagger rifle=gun
         implement: shovel=spade rake plough axe
         shelter: tent hut=shack barn cabin
     """,
@@ -79,15 +66,16 @@ PLACES = {
 # One person does this to another; the two can change roles.
 SOCIAL_VERBS = {
     "town": """help=assist praise=commend hire=employ rescue=save annoy=irritate
-        scare=frighten follow=pursue notice=spot/spotted phone=call thank blame admire visit greet
-        invite criticize trust ignore insult interview""",
-    "country": """trick=deceive injure=wound protect=defend accuse welcome despise envy chase""",
+        scare=frighten follow=pursue notice=spot/spotted phone=call thank blame
+        admire=respect visit greet
+        invite criticize trust ignore=disregard insult=offend interview=question""",
+    "country": """trick=deceive tease protect=defend accuse welcome pity envy chase""",
 }
 # A person does this to a thing.
 HANDLING_VERBS = {
     "town": """buy/bought=purchase find/found=discover repair=fix hide/hid/hidden=conceal
         inspect=examine choose/chose/chosen=select mention photograph borrow steal/stole/stolen
-        damage sell/sold destroy paint clean measure""",
+        damage sell/sold destroy=demolish paint clean=wash measure""",
     "country": """acquire=get/got throw/threw/thrown=toss build/built=construct
         guard describe burn lift/lift=raise""",
 }
@@ -103,13 +91,14 @@ INTRANSITIVE_VERBS = {
 # States, so that "an X who is A" and "an A X" say the same.
 PERSON_ADJECTIVES = {
     "town": """angry=furious tired=exhausted famous=well-known wealthy=rich retired injured=hurt
-        hungry nervous=anxious unemployed Canadian married""",
-    "country": "drunk=intoxicated brave=courageous lonely barefoot masked Swedish",
+        hungry=starving nervous=anxious unemployed=jobless Canadian married""",
+    "country": """drunk=intoxicated brave=courageous lonely=lonesome barefoot masked=disguised
+        Swedish""",
 }
 THING_ADJECTIVES = {
     "town": """broken=damaged dirty=filthy expensive=costly red green wooden empty Italian blue
         secondhand=used rusty""",
-    "country": "wet=soaked ancient=old yellow crooked Norwegian hidden",
+    "country": "wet=soaked ancient=old yellow crooked=bent Norwegian muddy",
 }
 # "older" and "younger": the one way and the other along one scale.
 COMPARATIVES = {

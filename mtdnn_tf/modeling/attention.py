@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import keras
 from keras import KerasTensor, layers, ops
 
+from mtdnn_tf.modeling.activations import activate
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import dropout
 
-MASKED = -1e9  # Added to a score: exp() of it is 0 in float32, and a row of nothing else stays finite.
+MASKED = (
+    -1e9
+)  # Added to a score: exp() of it is 0 in float32, and a row of nothing else stays finite.
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,5 @@ class TransformerBlock(layers.Layer):
         rate = self.config.hidden_dropout
         attended = self.attention(tokens, layout=layout, seed=seed, training=training)
         tokens = self.attention_norm(tokens + dropout(attended, rate, seed, training))
-        wide = activate(self.intermediate(tokens), self.config.hidden_act)
+        wide = activate(self.intermediate(tokens), self.config.hidden_act, training)
         return self.output_norm(tokens + dropout(self.project(wide), rate, seed, training))
-
-
-def activate(inputs: KerasTensor, name: str) -> KerasTensor:
-    """Applies a block's activation by its Hugging Face name."""
-    if name == "relu":
-        return ops.relu(inputs)
-    return ops.gelu(inputs, approximate=name != "gelu")

@@ -50,7 +50,9 @@ def ragged_inputs(
         `[examples, longest] int32` and `first_slot` `[examples] int32`.
     """
     tokens = [np.asarray(ids, np.int32) for ids in token_ids]
-    types = [np.zeros_like(t) for t in tokens] if type_ids is None else list(type_ids)
+    if type_ids is None:
+        type_ids = [np.zeros_like(ids) for ids in tokens]
+    types = [np.asarray(ids, np.int32) for ids in type_ids]
     lengths = np.array([len(ids) for ids in tokens], np.int32)
     if not len(lengths) or lengths.min() < 1 or [len(ids) for ids in types] != lengths.tolist():
         raise ValueError("each example needs at least one token and as many type ids as tokens")
@@ -59,7 +61,7 @@ def ragged_inputs(
     position = np.arange(lengths.max(), dtype=np.int32)
     return {
         "token_ids": np.concatenate(tokens),
-        "type_ids": np.concatenate([np.asarray(ids, np.int32) for ids in types]),
+        "type_ids": np.concatenate(types),
         "position_ids": np.arange(lengths.sum(), dtype=np.int32) - first_slot[row_ids],
         "row_ids": row_ids,
         "grid": np.where(position < lengths[:, None], first_slot[:, None] + position, -1),

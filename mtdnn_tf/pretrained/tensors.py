@@ -67,7 +67,9 @@ def _to_numpy(path: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
     kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
     kinds |= {"I8": "i1", "U8": "u1", "BOOL": "?"}
     if kind not in kinds:
-        raise UserError(f"{path}: tensor {name!r} is of type {kind}; expected one of F32, F16, BF16")
+        raise UserError(
+            f"{path}: tensor {name!r} is of type {kind}; expected one of F32, F16, BF16"
+        )
     array = np.frombuffer(data, kinds[kind]).reshape(shape)
     return array.astype(np.float32) if kind.startswith("F") else array
 

@@ -1,0 +1,263 @@
+"""The encoder: forms of input, masking, dropout, config and precision, on tiny random weights."""
+
+import ast
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mtdnn_tf import modeling
+from mtdnn_tf.modeling import BertConfig, BertEncoder, padded_inputs, ragged_inputs
+from mtdnn_tf.modeling.activations import exact_gelu
+from mtdnn_tf.modeling.dropout import dropout
+
+TINY = BertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=4,
+    intermediate_size=32,
+    max_position_embeddings=32,
+    initializer_range=0.5,  # Attention must matter for a wrong mask to be seen.
+)
+IDS = [[2, 7, 8, 9, 3], [2, 10, 3], [2, 11, 12, 13, 14, 15, 3]]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    keras.utils.set_random_seed(1)
+    encoder = BertEncoder(TINY)
+    encoder.build()
+    return encoder
+
+
+def packed(rows, length):
+    """Packs lists of examples, given row by row."""
+    names = ("token_ids", "type_ids", "position_ids", "example_ids")
+    batch = {name: np.zeros((len(rows), length), np.int32) for name in names}
+    first = []
+    for r, row in enumerate(rows):
+        at = 0
+        for number, ids in enumerate(row, 1):
+            slots = slice(at, at + len(ids))
+            batch["token_ids"][r, slots] = ids
+            batch["type_ids"][r, slots] = np.arange(len(ids)) > len(ids) // 2
+            batch["position_ids"][r, slots] = np.arange(len(ids))
+            batch["example_ids"][r, slots] = number
+            first.append(r * length + at)
+            at += len(ids)
+    return batch | {"first_slot": np.array(first, np.int32)}
+
+
+def alone(encoder, ids):
+    """The outputs for one example in a batch of its own."""
+    return encoder(packed([[ids]], len(ids)))
+
+
+def test_shapes(encoder):
+    out = encoder(padded_inputs([[2, 5, 3, 0], [2, 5, 6, 3], [2, 3, 0, 0]]))
+    assert out["sequence"].shape == (3, 4, 16)
+    assert out["examples"].shape == (3, 16)
+    out = encoder(ragged_inputs(IDS))
+    assert out["sequence"].shape == (15, 16)
+    assert out["examples"].shape == (3, 16)
+
+
+def test_variables_read_like_bert(encoder):
+    paths = [v.path for v in encoder.variables]
+    for path in (
+        "encoder/embeddings/word",
+        "encoder/layer_1/attention/query/kernel",
+        "encoder/layer_1/attention/output/bias",
+        "encoder/layer_1/attention_norm/gamma",
+        "encoder/layer_1/intermediate/kernel",
+        "encoder/layer_1/output/kernel",
+        "encoder/layer_1/output_norm/beta",
+        "encoder/pooler/kernel",
+        "encoder/seed_generator/seed_generator_state",
+    ):
+        assert path in paths
+    assert len(set(paths)) == len(paths)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(1, 49), min_size=1, max_size=6), max_size=3),
+        min_size=1,
+        max_size=3,
+    ).filter(any)
+)
+def test_packed_equals_alone(encoder, rows):
+    batch = packed(rows, 20)
+    out = encoder(batch)
+    assert np.isfinite(out["sequence"]).all()
+    for number, ids in enumerate(ids for row in rows for ids in row):
+        expected = alone(encoder, ids)
+        first = batch["first_slot"][number]
+        flat = np.reshape(out["sequence"], (-1, 16))[first : first + len(ids)]
+        np.testing.assert_allclose(flat, expected["sequence"][0], atol=1e-5)
+        np.testing.assert_allclose(out["examples"][number], expected["examples"][0], atol=1e-5)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 49), min_size=1, max_size=9), min_size=1, max_size=5))
+def test_ragged_and_padded_equal_alone(encoder, examples):
+    longest = max(map(len, examples))
+    types = [np.arange(len(ids)) > len(ids) // 2 for ids in examples]
+    ragged = encoder(ragged_inputs(examples, types))["examples"]
+    fill = [[0] * (longest - len(ids)) for ids in examples]
+    padded = encoder(
+        padded_inputs(
+            [ids + zeros for ids, zeros in zip(examples, fill, strict=True)],
+            [list(t) + zeros for t, zeros in zip(types, fill, strict=True)],
+        )
+    )["examples"]
+    expected = np.concatenate([alone(encoder, ids)["examples"] for ids in examples])
+    np.testing.assert_allclose(ragged, expected, atol=1e-5)
+    np.testing.assert_allclose(padded, expected, atol=1e-5)
+
+
+def test_one_example_does_not_see_another(encoder):
+    before = encoder(packed([IDS], 16))["examples"]
+    changed = encoder(packed([[IDS[0], [2, 40, 3], IDS[2]]], 16))["examples"]
+    np.testing.assert_array_equal(before[0], changed[0])
+    np.testing.assert_array_equal(before[2], changed[2])
+    assert np.abs(before[1] - changed[1]).max() > 1e-3
+
+
+def test_an_empty_row_is_finite_and_changes_nothing(encoder):
+    batch = packed([IDS, []], 16)
+    with tf.GradientTape() as tape:
+        out = encoder(batch, training=True)
+        loss = tf.reduce_sum(out["examples"])
+    assert np.isfinite(out["sequence"]).all()
+    gradients = tape.gradient(loss, encoder.trainable_variables)
+    assert all(np.isfinite(tf.convert_to_tensor(g)).all() for g in gradients)
+    expected = encoder(packed([IDS], 16))["examples"]
+    np.testing.assert_allclose(encoder(batch)["examples"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["packed", "ragged"])
+def test_mean_pooling_is_the_mean_over_an_examples_tokens(form):
+    encoder = BertEncoder(TINY, "mean")
+    out = encoder(
+        packed([[[9, 9], IDS[0]], IDS[1:]], 12) if form == "packed" else ragged_inputs(IDS)
+    )
+    tokens = np.reshape(out["sequence"], (-1, 16))
+    slots = [slice(0, 2), slice(2, 7), slice(12, 15), slice(15, 22)]
+    if form == "ragged":
+        slots = [slice(0, 5), slice(5, 8), slice(8, 15)]
+    expected = [tokens[s].mean(0) for s in slots]
+    np.testing.assert_allclose(out["examples"], expected, atol=1e-5)
+
+
+def test_cls_pooling_is_the_first_vector():
+    out = BertEncoder(TINY, "cls")(ragged_inputs(IDS))
+    np.testing.assert_array_equal(out["examples"], out["sequence"].numpy()[[0, 5, 8]])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("pooling", ["cls_pooler", "mean"])
+def test_half_precision_is_near_float32(policy, pooling):
+    full, half = BertEncoder(TINY, pooling), BertEncoder(TINY, pooling, dtype=policy)
+    full.build()
+    half.build()
+    half.set_weights([w * 0.2 for w in full.get_weights()])
+    full.set_weights(half.get_weights())
+    batch = packed([IDS, []], 16)
+    expected, found = full(batch), half(batch)
+    assert all(v.dtype == "float32" for v in half.trainable_variables)
+    assert str(found["examples"].dtype.name) == policy.removeprefix("mixed_")
+    found = tf.cast(found["examples"], "float32")
+    np.testing.assert_allclose(found, expected["examples"], atol=0.05)
+
+
+def test_dropout_is_off_unless_training(encoder):
+    batch = packed([IDS], 16)
+    np.testing.assert_array_equal(encoder(batch)["examples"], encoder(batch)["examples"])
+    first = encoder(batch, training=True)["examples"]
+    second = encoder(batch, training=True)["examples"]
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_dropout_repeats_from_its_state(encoder):
+    batch, state = packed([IDS], 16), encoder.seed_generator.state
+    before = state.numpy()
+    first = encoder(batch, training=True)["examples"]
+    state.assign(before)
+    np.testing.assert_array_equal(first, encoder(batch, training=True)["examples"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
+def test_dropout_rate_and_scale(dtype, rate):
+    out = dropout(tf.ones((501, 399), dtype), rate, keras.random.SeedGenerator(1), True)
+    assert out.dtype == dtype
+    out = tf.cast(out, "float32").numpy()
+    deviation = (rate * (1 - rate) / out.size) ** 0.5
+    assert abs((out == 0).mean() - rate) < 4 * deviation
+    assert out.max() == pytest.approx(1 / (1 - rate), rel=5e-3)
+    halves = out.reshape(-1)[:-1].reshape(-1, 2) == 0  # Two 16-bit draws of one 32-bit number.
+    assert abs(halves.all(1).mean() - rate**2) < 5 * (rate**2 / len(halves)) ** 0.5
+
+
+def test_dropout_gradient_is_its_mask():
+    x = tf.ones((7, 9))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = dropout(x, 0.3, keras.random.SeedGenerator(1), True)
+    np.testing.assert_allclose(tape.gradient(y, x), y)
+
+
+def test_exact_gelu_and_its_gradient():
+    x = tf.linspace(-6.0, 6.0, 501)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        ours, reference = exact_gelu(x), tf.nn.gelu(x, approximate=False)
+    np.testing.assert_allclose(ours, reference, atol=2e-6)
+    np.testing.assert_allclose(tape.gradient(ours, x), tape.gradient(reference, x), atol=2e-6)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_other_activations_run(activation):
+    encoder = BertEncoder(TINY.model_copy(update={"hidden_act": activation}))
+    assert np.isfinite(encoder(ragged_inputs(IDS), training=True)["examples"]).all()
+
+
+def test_config_round_trips():
+    encoder = BertEncoder(TINY, "mean", dtype="mixed_bfloat16", name="other")
+    again = BertEncoder.from_config(encoder.get_config())
+    assert (again.config, again.pooling, again.name) == (TINY, "mean", "other")
+    assert again.dtype_policy.name == "mixed_bfloat16"
+    assert BertConfig.from_hf_dict(TINY.to_hf_dict()) == TINY
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"hidden_size": 30}, {"hidden_act": "swish"}, {"num_layers": 0}, {"layers": 3}]
+)
+def test_config_refuses(wrong):
+    with pytest.raises(ValidationError):
+        BertConfig(**TINY.model_dump() | wrong)
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="pooling"):
+        BertEncoder(TINY, "max")
+    with pytest.raises(ValueError, match="at least one token"):
+        ragged_inputs([[2, 3], []])
+    with pytest.raises(ValueError, match="type ids"):
+        ragged_inputs([[2, 3]], [[0]])
+
+
+def test_modeling_does_not_import_tensorflow():
+    for path in Path(modeling.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [n for n in names if n.split(".")[0] in ("tensorflow", "tf_keras", "orbit")]

@@ -1,0 +1,140 @@
+import pytest
+import yaml
+from tiny import write_tasks
+
+from mtdnn_tf.config import build_experiment, load_experiment, set_key
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.run_directory import RunDirectory
+
+
+def write(path, tree):
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def error_of(tree, assignments=()):
+    for assignment in assignments:
+        set_key(tree, assignment)
+    with pytest.raises(UserError) as caught:
+        build_experiment(tree, "x.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_tasks_may_be_names_or_a_mapping_with_changes():
+    by_list = build_experiment({"tasks": ["cola", "rte"]}, "x.yaml")
+    by_map = build_experiment({"tasks": {"cola": None, "rte": {"dropout": 0.3}}}, "x.yaml")
+    assert list(by_list.tasks) == list(by_map.tasks) == ["cola", "rte"]
+    assert by_list.tasks["rte"].dropout == 0.1
+    assert by_map.tasks["rte"].dropout == 0.3
+    assert by_map.tasks["rte"].labels == by_list.tasks["rte"].labels
+
+
+def test_a_task_of_ones_own_is_a_few_lines_of_yaml(tmp_path):
+    experiment = build_experiment({"tasks": write_tasks(tmp_path)}, "x.yaml")
+    assert experiment.tasks["mood"].labels == ("bad", "good")
+    assert [task.name for task in experiment.heads] == ["mood", "same", "near"]
+
+
+def test_the_resolved_config_in_a_run_directory_reads_back_equal(tmp_path):
+    experiment = build_experiment(
+        {
+            "tasks": {"mnli": {"loss_weight": 2.0}, "ax": None, **write_tasks(tmp_path)},
+            "mixture": {"mode": "temperature", "examples_per_epoch": 10},
+            "training": {"clip_norm": None},
+        },
+        "x.yaml",
+    )
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_experiment(experiment)
+    assert directory.read_experiment() == experiment
+    directory.check_same(experiment)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "keys", "value"),
+    [
+        ("training.epochs=7", ("training", "epochs"), 7),
+        ("data.cache_dir=null", ("data", "cache_dir"), None),
+        ("mixture.weights={rte: 2}", ("mixture", "weights"), {"rte": 2}),
+        ("tasks.rte.dropout=0.2", ("tasks", "rte", "dropout"), 0.2),
+        ("encoder.pretrained=a=b", ("encoder", "pretrained"), "a=b"),
+    ],
+)
+def test_set_overrides_one_key(assignment, keys, value):
+    tree = {"tasks": ["rte"]}
+    set_key(tree, assignment)
+    for key in keys:
+        tree = tree[key]
+    assert tree == value
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["training.learnin_rate=1"], "training.learnin_rate: unknown key; did you mean 'learning_rate'"),
+        (["trainig.epochs=1"], "trainig: unknown key; did you mean 'training'"),
+        (["tasks.rte.dropuot=0.1"], "dropuot: unknown key; did you mean 'dropout'"),
+        (["tasks.colla={}"], "did you mean 'cola'"),
+        (["training.epochs=0"], "training.epochs: should be greater than or equal to 1, not 0"),
+        (["training.optimizer=sgd"], "training.optimizer: should be 'adamax' or 'adamw', not 'sgd'"),
+        (["mixture.mode=weights"], "weights are needed"),
+        (["mixture.mode=weights", "mixture.weights={rtee: 1}"], "did you mean 'rte'"),
+        (["mixture.examples_per_epoch=5"], "does not go with mode: proportional"),
+        (["batch.length=64"], "batch.length 64 is under data.max_length 128"),
+        (["data.max_length=2"], "data.max_length: should be greater than or equal to 3"),
+        (["tasks.ax={}"], "predicted with the head of 'mnli', which is not among the tasks"),
+        (["tasks=[]"], "expected a list of task names or a mapping"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_one_line_that_names_the_mistake(assignments, expected):
+    assert expected in error_of({"tasks": {"rte": None}}, assignments)
+
+
+@pytest.mark.parametrize("assignment", ["epochs", "=3", "training.epochs.x=1", "a={b"])
+def test_a_set_flag_that_is_no_assignment_is_refused(assignment):
+    with pytest.raises(UserError, match="--set="):
+        set_key({"training": {"epochs": 3}}, assignment)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"- a\n- b\n", "expected a mapping"),
+        (b"tasks: [a\n", "not YAML"),
+        (b"tasks: \xff\n", "not UTF-8"),
+        (None, "cannot read the config"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read_is_named(content, expected, tmp_path):
+    path = tmp_path / "c.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=expected) as caught:
+        load_experiment(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_data_directory_is_the_configs_own_folder_unless_given(tmp_path):
+    path = write(tmp_path / "c.yaml", {"tasks": ["rte"]})
+    assert load_experiment(path).data.data_dir == str(tmp_path)
+    assert load_experiment(path, data_dir="elsewhere").data.data_dir == "elsewhere"
+
+
+def test_a_workdir_of_another_config_names_the_difference(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_experiment(build_experiment({"tasks": ["rte", "cola"]}, "x.yaml"))
+    other = build_experiment(
+        {"tasks": ["rte", "cola"], "training": {"learning_rate": 0.001}}, "x.yaml"
+    )
+    with pytest.raises(UserError, match=r"training.learning_rate is 5e-05 there and 0.001 now"):
+        directory.check_same(other)
+    moved = build_experiment({"tasks": ["rte", "cola"], "data": {"data_dir": "/new"}}, "x.yaml")
+    directory.check_same(moved)
+
+
+def test_the_order_of_tasks_is_part_of_a_run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_experiment(build_experiment({"tasks": ["rte", "cola"]}, "x.yaml"))
+    with pytest.raises(UserError, match="order of tasks"):
+        directory.check_same(build_experiment({"tasks": ["cola", "rte"]}, "x.yaml"))

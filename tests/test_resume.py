@@ -1,0 +1,191 @@
+"""A run that was cut off and started again is bit-equal to one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import numbers, run, write_experiment
+
+# Stands in for `python -m mtdnn_tf.train`: kills itself with -9 at one call of one function.
+KILLER = """
+import os, signal, sys
+place, call, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sys.argv = ["train", *sys.argv[4:]]
+import importlib
+module_name, _, path = place.partition(":")
+owner = importlib.import_module(module_name)
+*parents, name = path.split(".")
+for parent in parents:
+    owner = getattr(owner, parent)
+original, calls = getattr(owner, name), 0
+def wrapper(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == call and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if calls == call and when == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, wrapper)
+from mtdnn_tf.train import main
+main()
+"""
+MANAGEMENT = "tensorflow.python.checkpoint.checkpoint_management"
+KILLS = {
+    "while the first checkpoint is listed": (
+        f"{MANAGEMENT}:update_checkpoint_state_internal", 1, "before"),
+    "in the middle of an epoch": ("mtdnn_tf.run_directory:RunDirectory.append_metrics", 3, "before"),
+    "between the files of a checkpoint and its entry in the list": (
+        f"{MANAGEMENT}:update_checkpoint_state_internal", 2, "before"),
+    "while a checkpoint's files are written": (
+        "tensorflow.python.checkpoint.functional_saver:gen_io_ops.merge_v2_checkpoints", 2, "before"),
+    "after an evaluation was logged, before it counts": (
+        "mtdnn_tf.training.checkpoint:Checkpoints.save_best", 1, "before"),
+    "between the best and the last checkpoint": (
+        "mtdnn_tf.training.training:write_predictions", 2, "after"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return write_experiment(tmp_path_factory.mktemp("experiment"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(experiment, tmp_path_factory):
+    """A run from start to end in one process."""
+    workdir = tmp_path_factory.mktemp("unbroken") / "run"
+    done = run("train", f"--config={experiment}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def everything(workdir):
+    """All that a run leaves and that must not depend on interruptions."""
+    path = tf.train.latest_checkpoint(str(workdir / "checkpoints" / "last"))
+    variables = {
+        f"{folder}/{name}": tf.train.load_variable(checkpoint, name)
+        for folder in ("last", "best")
+        for checkpoint in [tf.train.latest_checkpoint(str(workdir / "checkpoints" / folder))]
+        for name, _ in tf.train.list_variables(checkpoint)
+        if name not in ("save_counter/.ATTRIBUTES/VARIABLE_VALUE", "_CHECKPOINTABLE_OBJECT_GRAPH")
+    }
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    predictions = {p.name: p.read_text() for p in sorted((workdir / "predictions").iterdir())}
+    return path.rsplit("/", 1)[1], variables, [numbers(json.loads(x)) for x in lines], predictions
+
+
+def assert_equal_runs(one, two):
+    (name1, variables1, metrics1, predictions1), (name2, variables2, metrics2, predictions2) = (
+        everything(one),
+        everything(two),
+    )
+    assert name1 == name2
+    assert metrics1 == metrics2
+    assert predictions1 == predictions2
+    assert variables1.keys() == variables2.keys()
+    for name, value in variables1.items():
+        np.testing.assert_array_equal(value, variables2[name], err_msg=name, strict=True)
+
+
+def test_the_state_compared_holds_what_could_differ(unbroken):
+    _, variables, metrics, predictions = everything(unbroken)
+    for part in ("seed_generator", "optimizer/", "state/step", "model/encoder", "model/head_same"):
+        assert any(part in name for name in variables), part
+    assert {record["kind"] for record in metrics} == {"train", "dev"}
+    assert len(predictions) == 3
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    killed = run("", *KILLS[moment], *flags, script=KILLER)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = run("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert_equal_runs(unbroken, tmp_path / "run")
+    left = [p.name for p in (tmp_path / "run").rglob("*") if "temp" in p.name or "partial" in p.name]
+    assert left == []
+
+
+def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, tmp_path):
+    command = [sys.executable, "-m", "mtdnn_tf.train", f"--config={experiment}"]
+    command.append(f"--workdir={tmp_path / 'run'}")
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        seen = 0
+        for line in process.stdout:  # Lines appear once training runs.
+            seen += line.startswith(b"step ")
+            if seen == 2:
+                time.sleep(rng.random() * 0.3)
+                process.send_signal(signal.SIGKILL)
+                break
+        kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    done = run("train", *command[3:])
+    assert done.returncode == 0, done.stderr
+    assert kills >= 2
+    assert_equal_runs(unbroken, tmp_path / "run")
+
+
+def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mtdnn_tf.train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step "):
+            process.terminate()
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143
+    message = errors.strip().splitlines()[-1]
+    assert message.startswith("SIGTERM: saved at step ")
+    assert "the same command goes on from there" in message
+    done = run("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step " in done.stdout
+    assert_equal_runs(unbroken, tmp_path / "run")
+
+
+def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "mtdnn_tf.train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        next(line for line in first.stdout if line.startswith("step "))
+        os.kill(first.pid, signal.SIGSTOP)  # It keeps the lock however long the second takes.
+        second = run("train", *flags)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        first.kill()
+        first.wait()
+        first.stdout.close()
+    assert second.returncode == 1
+    assert "is in use by another process" in second.stderr.strip().splitlines()[-1]
+
+
+def test_a_finished_run_started_again_changes_nothing(experiment, unbroken):
+    before = everything(unbroken)
+    done = run("train", f"--config={experiment}", f"--workdir={unbroken}")
+    assert done.returncode == 0
+    assert "is trained already" in done.stdout
+    after = everything(unbroken)
+    assert before[2] == after[2]

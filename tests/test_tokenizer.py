@@ -1,0 +1,241 @@
+"""The tokenizer by hand-worked examples; parity with `transformers` is in test_tokenizer_parity.py."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from mtdnn_tf.data.tokenizer import BertTokenizer, longest_first
+from mtdnn_tf.errors import UserError
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+VOCAB = [*SPECIAL, "the", "cat", "##s", "un", "##related", ",", "[", "]", "sep", "İ", "i", "中"]
+PAD, UNK, CLS, SEP, THE, CAT, S, UN, RELATED, COMMA, LEFT, RIGHT, SEP_WORD, _, LETTER_I, CJK = (
+    range(16)
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BertTokenizer(VOCAB, max_length=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("The cats", [THE, CAT, S]),
+        ("  unrelated,\tCÁT\n", [UN, RELATED, COMMA, CAT]),
+        ("dog cat", [UNK, CAT]),
+        ("catdog", [UNK]),
+        ("", []),
+        (" \t\n", []),
+        ("c\u00ada\u200bt\x00", [CAT]),
+        ("cat中cat", [CAT, CJK, CAT]),
+        ("İ I", [LETTER_I, LETTER_I]),
+        ("[SEP]", [LEFT, SEP_WORD, RIGHT]),
+        ("[PAD]", [LEFT, UNK, RIGHT]),
+        (b"c\xffat \xe4\xb8", [CAT]),
+        ("cat " + "s" * 101, [CAT, UNK]),
+        ("the " * 10_000, [THE] * 10_000),
+    ],
+)
+def test_tokenizes(tokenizer, text, pieces):
+    assert tokenizer.tokenize([text]).to_list() == [pieces]
+
+
+def test_cased_keeps_case_and_accents():
+    tokenizer = BertTokenizer([*SPECIAL, "Cat", "cat", "É", "[", "SEP", "]"], lower_case=False)
+    assert tokenizer.tokenize(["Cat cat É é CAT", "[SEP]"]).to_list() == [
+        [4, 5, 6, 1, 1],
+        [7, 8, 9],
+    ]
+    assert tokenizer.normalize(["Ét\u00ade"]).numpy() == ["Éte".encode()]
+
+
+def test_normalizes(tokenizer):
+    normalized = tokenizer.normalize(["ÀB\tc\u3000中", "ΟΔΟΣ", "½ ß …", "Plain Text"]).numpy()
+    assert [text.decode() for text in normalized] == [
+        "ab c  中 ",
+        "οδοσ",
+        "½ ß …",
+        "plain text",
+    ]
+
+
+def test_sizes_and_ids(tokenizer):
+    ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id)
+    assert ids == (PAD, UNK, CLS, SEP)
+    assert tokenizer.vocab_size == len(VOCAB)
+    assert tokenizer.vocab == tuple(VOCAB)
+
+
+def test_encodes_one_text(tokenizer):
+    token_ids, type_ids = tokenizer.encode(["the cats", "", "cat " * 20])
+    assert token_ids.dtype == type_ids.dtype == tf.int32
+    assert token_ids.to_list() == [[CLS, THE, CAT, S, SEP], [CLS, SEP], [CLS, *[CAT] * 6, SEP]]
+    assert type_ids.to_list() == [[0] * 5, [0] * 2, [0] * 8]
+
+
+def test_encodes_pairs(tokenizer):
+    token_ids, type_ids = tokenizer.encode(
+        ["the cats", "the", "the " * 9, ""], ["cat", "cat " * 9, "cat " * 9, ""]
+    )
+    assert token_ids.to_list() == [
+        [CLS, THE, CAT, S, SEP, CAT, SEP],
+        [CLS, THE, SEP, CAT, CAT, CAT, CAT, SEP],
+        [CLS, THE, THE, SEP, CAT, CAT, CAT, SEP],
+        [CLS, SEP, SEP],
+    ]
+    assert type_ids.to_list() == [
+        [0] * 5 + [1] * 2,
+        [0] * 3 + [1] * 5,
+        [0] * 4 + [1] * 4,
+        [0, 0, 1],
+    ]
+
+
+def test_encodes_nothing(tokenizer):
+    for encoded in (tokenizer.encode([]), tokenizer.encode([], [])):
+        assert [part.to_list() for part in encoded] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "kept"),
+    [
+        ((2, 3), 5, (2, 3)),
+        ((9, 1), 5, (4, 1)),
+        ((1, 9), 5, (1, 4)),
+        ((9, 8), 5, (3, 2)),
+        ((8, 9), 5, (2, 3)),
+        ((9, 9), 5, (2, 3)),
+        ((3, 3), 5, (2, 3)),
+        ((9, 9), 4, (2, 2)),
+        ((9, 0), 4, (4, 0)),
+        ((0, 9), 4, (0, 4)),
+    ],
+)
+def test_cuts_the_longer_text_first(lengths, budget, kept):
+    a, b = longest_first(tf.constant(lengths[:1]), tf.constant(lengths[1:]), budget)
+    assert (int(a[0]), int(b[0])) == kept
+
+
+def test_texts_of_different_number_are_refused(tokenizer):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="equally many"):
+        tokenizer.encode(["the", "cat"], ["cat"])
+
+
+def test_runs_in_tf_data(tokenizer):
+    data = tf.data.Dataset.from_tensor_slices((["the cat", "cats"], ["cat", "é"])).batch(2)
+    ((token_ids, type_ids),) = data.map(tokenizer.encode)
+    expected = tokenizer.encode(["the cat", "cats"], ["cat", "é"])
+    assert token_ids.to_list() == expected[0].to_list()
+    assert type_ids.to_list() == expected[1].to_list()
+
+
+def test_runs_in_a_saved_model(tokenizer, tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec([None], tf.string)
+    module.encode = tf.function(tokenizer.encode, input_signature=[spec, spec])
+    tf.saved_model.save(module, tmp_path)
+    texts = ["the cats", "İ\u200b " + "é" * 101], ["cat " * 9, "中"]
+    loaded = tf.saved_model.load(tmp_path).encode(*map(tf.constant, texts))
+    for got, expected in zip(loaded, tokenizer.encode(*texts), strict=True):
+        assert got.to_list() == expected.to_list()
+
+
+def test_saves_and_loads(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "run")
+    tokenizer.save(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"vocab.txt", "tokenizer.json"}
+    loaded = BertTokenizer.load(tmp_path / "run")
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert (loaded.vocab, loaded.lower_case, loaded.max_length) == (tuple(VOCAB), True, 8)
+
+
+def test_line_separators_within_pieces_survive(tmp_path):
+    tokenizer = BertTokenizer([*SPECIAL, "a\u2028b", "\x85", "\x1d"])
+    tokenizer.save(tmp_path)
+    assert BertTokenizer.load(tmp_path).vocab == tokenizer.vocab
+
+
+def test_windows_line_ends(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join([*VOCAB, ""]).encode())
+    assert BertTokenizer.from_file(tmp_path / "vocab.txt").vocab == tuple(VOCAB)
+
+
+def test_fingerprint_tells_tokenizers_apart():
+    same = BertTokenizer(VOCAB)
+    others = [
+        BertTokenizer(VOCAB, lower_case=False),
+        BertTokenizer(VOCAB, max_length=64),
+        BertTokenizer([*VOCAB, "more"]),
+    ]
+    prints = {tokenizer.fingerprint for tokenizer in [same, *others]}
+    assert len(prints) == 4
+    assert BertTokenizer(VOCAB).fingerprint == same.fingerprint
+    assert all(len(fingerprint) == 64 for fingerprint in prints)
+
+
+@pytest.mark.parametrize(
+    ("vocab", "message"),
+    [
+        (["[PAD]", "[UNK]", "a"], r"the vocabulary lacks \[CLS\], \[SEP\]"),
+        ([*VOCAB, "cat"], "'cat' twice, as pieces 5 and 16"),
+        ([*VOCAB, ""], "piece 16 is empty"),
+        ([*VOCAB, "x" * 300], "can't be used: .* exceeds the max"),
+    ],
+)
+def test_unusable_vocabulary(vocab, message):
+    with pytest.raises(UserError, match=message) as error:
+        BertTokenizer(vocab)
+    assert "\n" not in str(error.value)
+
+
+def test_unusable_vocabulary_file(tmp_path):
+    file = tmp_path / "vocab.txt"
+    with pytest.raises(UserError, match=r"vocab.txt: can't read the vocabulary \(No such file"):
+        BertTokenizer.from_file(file)
+    file.write_bytes(b"[PAD]\n\xff\n")
+    with pytest.raises(UserError, match=r"vocab.txt: not UTF-8 at byte 6"):
+        BertTokenizer.from_file(file)
+    file.write_text("[PAD]\n")
+    with pytest.raises(UserError, match=r"vocab.txt: the vocabulary lacks \[UNK\]"):
+        BertTokenizer.from_file(file)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"lower_case": 1, "max_length": 8}', '{"lower": true}']
+)
+def test_unusable_settings(tmp_path, text):
+    with pytest.raises(UserError, match=r"tokenizer.json: can't read"):
+        BertTokenizer.load(tmp_path)
+    BertTokenizer(VOCAB).save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(UserError, match=r"tokenizer.json: .*expected"):
+        BertTokenizer.load(tmp_path)
+
+
+def test_max_length_too_short():
+    with pytest.raises(UserError, match="max_length 2 is too short for one text"):
+        BertTokenizer(VOCAB, max_length=2)
+    short = BertTokenizer(VOCAB, max_length=4)
+    assert short.encode(["the cats"])[0].to_list() == [[CLS, THE, CAT, SEP]]
+    with pytest.raises(UserError, match="max_length 4 is too short for a pair"):
+        short.encode(["the"], ["cat"])
+
+
+def test_ids_do_not_depend_on_the_locale():
+    # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i.
+    code = f"""
+from mtdnn_tf.data.tokenizer import BertTokenizer
+print(BertTokenizer({VOCAB!r}).tokenize(["I İ", "Í,Ì", "é I"]).to_list())
+"""
+    environment = os.environ | {"LC_ALL": "tr_TR.UTF-8", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(
+        [[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]
+    )
