@@ -1,5 +1,8 @@
 """What all tests share."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from mtdnn_tf.errors import UserError
@@ -13,3 +16,18 @@ def minilm_dir():
         return resolve("all-MiniLM-L6-v2")
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of real data sets: `$MTDNN_DATA_DIR`, or `../shared/data` beside the repository."""
+    folder = os.environ.get("MTDNN_DATA_DIR") or Path(__file__).parents[1] / "../shared/data"
+    if not Path(folder).is_dir():
+        pytest.skip(f"no real data: {folder} is not there (set MTDNN_DATA_DIR)")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def glue_dir(data_dir):
+    """The folder of the GLUE files."""
+    return data_dir / "glue"

@@ -57,7 +57,9 @@ def test_a_batch_holds_its_examples_unchanged(lengths, rows, row_length):
     found = []
     for number in range(len(packed)):
         batch = build_batch(stores, packed, number, shape)
-        flat = {n: batch[n].ravel() for n in ("token_ids", "type_ids", "position_ids", "example_ids")}
+        flat = {
+            n: batch[n].ravel() for n in ("token_ids", "type_ids", "position_ids", "example_ids")
+        }
         used = 0
         for slot, task, index, label, weight in zip(
             *(batch[n] for n in ("first_slot", "task", "index", "label", "weight")), strict=True
@@ -88,7 +90,9 @@ def test_a_batch_built_twice_is_equal(lengths, row_length):
     stores = [store(of_task) for of_task in lengths]
     shape = BatchShape(2, row_length)
     for number in range(len(pack(stores, 2, row_length))):
-        one, two = (build_batch(stores, pack(stores, 2, row_length), number, shape) for _ in range(2))
+        one, two = (
+            build_batch(stores, pack(stores, 2, row_length), number, shape) for _ in range(2)
+        )
         for name, array in one.items():
             np.testing.assert_array_equal(array, two[name])
 

@@ -35,7 +35,9 @@ def records(workdir):
 def test_one_replica_equals_two(batch_by, tmp_path):
     path = write_experiment(tmp_path, mixture={"batch_by": batch_by}, **NO_DROPOUT)
     off = [f"tasks.{name}.dropout=0" for name in ("mood", "same", "near")]
-    one = run("train", f"--config={path}", f"--workdir={tmp_path / '1'}", *(f"--set={x}" for x in off))
+    one = run(
+        "train", f"--config={path}", f"--workdir={tmp_path / '1'}", *(f"--set={x}" for x in off)
+    )
     assert one.returncode == 0, one.stderr
     two = run("", path, tmp_path / "2", *off, script=TWO_REPLICAS)
     assert two.returncode == 0, two.stderr

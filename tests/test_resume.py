@@ -112,7 +112,9 @@ def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp
     done = run("train", *flags)
     assert done.returncode == 0, done.stderr
     assert_equal_runs(unbroken, tmp_path / "run")
-    left = [p.name for p in (tmp_path / "run").rglob("*") if "temp" in p.name or "partial" in p.name]
+    left = [
+        p.name for p in (tmp_path / "run").rglob("*") if "temp" in p.name or "partial" in p.name
+    ]
     assert left == []
 
 

@@ -1,5 +1,6 @@
 """Same ids as `transformers.BertTokenizerFast`: for hard, for random and for all shared sentences."""
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
-from mtdnn_tf.data.tokenizer import BertTokenizer, longest_first
+from mtdnn_tf.data.tokenizer import BertTokenizer
 
 DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -43,7 +44,7 @@ HARD = [
     "x" * 300 + "," + "y" * 100 + "-" + "z" * 101 + "!",
     "\u0378" * 101 + " 각" * 40 + " " + "각" * 34,
     "word " * 10_000,
-    "\u0890\u08e2\U000110cd\u1734\u166d\U000111c9 a\u166db a\U000111c9b \U0001e922\U0001e944",
+    "\u0890\u08e2\U000110cd\u1734\u166d\U000111c9 a\u166db a\U000111c9b \ua7cb \ua7dc \U0001e922\U0001e944",
 ]
 
 FILES = {
@@ -71,27 +72,42 @@ class Both(NamedTuple):
     theirs: BertTokenizerFast
 
     def tokenize(self, texts):
-        ours = self.ours.tokenize(tf.constant(texts, tf.string)).to_list()
         # The Rust object itself: the Python around it takes longer than the tokenizing.
-        encodings = self.theirs.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return ours, [encoding.ids for encoding in encodings]
+        rust = self.theirs.backend_tokenizer
+        ours = self.ours.tokenize(tf.constant(texts, tf.string)).to_list()
+        theirs = []
+        for part in batched(texts):
+            encodings = rust.encode_batch_fast(part, add_special_tokens=False)
+            theirs += [encoding.ids for encoding in encodings]
+        return ours, theirs
 
-    def encode(self, *texts, max_length):
-        tokenizer = BertTokenizer(
-            self.ours.vocab, lower_case=self.ours.lower_case, max_length=max_length
-        )
-        ours = [part.to_list() for part in tokenizer.encode(*map(tf.constant, texts))]
-        theirs = self.theirs(*texts, truncation="longest_first", max_length=max_length)
-        return ours, [theirs["input_ids"], theirs["token_type_ids"]]
+    def encode(self, pairs, max_length):
+        """Returns `[(token_ids, type_ids)]` of either."""
+        tokenizer = copy.copy(self.ours)
+        tokenizer.max_length = max_length
+        ours, theirs = [], []
+        for part in batched(pairs):
+            texts = [list(side) for side in zip(*part, strict=True)]
+            token_ids, type_ids = tokenizer.encode(*texts)
+            ours += zip(token_ids.to_list(), type_ids.to_list(), strict=True)
+            encoded = self.theirs(*texts, truncation="longest_first", max_length=max_length)
+            theirs += zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        return ours, theirs
+
+
+def batched(items, size=10_000):
+    """Parts of a list: the Rust tokenizer's results take a lot of memory."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def own_vocab() -> list[str]:
     """Letters, marks and symbols of many scripts, in both cases, and a few words."""
-    blocks = [(0x21, 0x24F), (0x2B0, 0x4FF), (0x5D0, 0x5EA), (0x620, 0x652), (0x900, 0x97F)]
+    blocks = [(0x21, 0x4FF), (0x5D0, 0x5EA), (0x620, 0x652), (0x900, 0x97F)]
     blocks += [(0xE01, 0xE4E), (0x1100, 0x11FF), (0x1E00, 0x1FFF), (0x2010, 0x2BFF)]
     blocks += [(0x3001, 0x30FF), (0x4E00, 0x4E50), (0xAC00, 0xAC40), (0xFB00, 0xFB06)]
     blocks += [(0xFE0F, 0xFE0F), (0x1F1E6, 0x1F1FF), (0x1F300, 0x1F6FF)]
-    letters = [chr(c) for first, last in blocks for c in range(first, last + 1)]
+    numbers = [number for first, last in blocks for number in range(first, last + 1)]
+    letters = [chr(number) for number in numbers if not chr(number).isspace()]
     words = ["word", "Word", "the", "line", "soft", "istanbul", "İstanbul", "##ing", "##id", "##th"]
     pieces = [*SPECIAL, *words, *letters, *("##" + letter for letter in letters)]
     return list(dict.fromkeys(pieces))
@@ -145,15 +161,12 @@ def test_hard_strings(both):
     )
 
 
-@pytest.mark.parametrize("max_length", [5, 6, 31, 128, 512])
+@pytest.mark.parametrize("max_length", [6, 31, 128])
 def test_hard_pairs(both, max_length):
-    a = [text for text in HARD for _ in HARD]
-    b = HARD * len(HARD)
-    if max_length > 128:
-        a, b = a[::7], b[::7]
-    ours, theirs = both.encode(a, b, max_length=max_length)
-    for part in range(2):
-        assert_same(list(zip(a, b, strict=True)), ours[part], theirs[part])
+    # Theirs keeps what it cuts, side by side for pairs: gigabytes for two texts of 10,000 words.
+    texts = [text[:300] for text in HARD]
+    pairs = [(a, b) for a in texts for b in texts]
+    assert_same(pairs, *both.encode(pairs, max_length))
 
 
 def test_every_character(both):
@@ -170,7 +183,7 @@ TEXT = st.one_of(
     st.lists(st.sampled_from(sorted(set("".join(HARD))))).map("".join),
 )
 PROPERTY = settings(
-    deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True
+    deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -187,9 +200,7 @@ def test_random_texts(both, texts):
 )
 def test_random_pairs(both, pairs, max_length):
     assume(not any(has_special(text) for pair in pairs for text in pair))
-    ours, theirs = both.encode(*map(list, zip(*pairs, strict=True)), max_length=max_length)
-    for part in range(2):
-        assert_same(pairs, ours[part], theirs[part])
+    assert_same(pairs, *both.encode(pairs, max_length))
 
 
 def test_special_tokens_in_a_text_are_text(both):
@@ -200,16 +211,12 @@ def test_special_tokens_in_a_text_are_text(both):
     assert both.theirs.cls_token_id in theirs[1]
 
 
-@pytest.mark.parametrize("max_length", range(5, 24))
-def test_every_combination_of_lengths(max_length, both):
-    if both.ours.vocab_size > 20_000:
-        pytest.skip("once per kind is enough")
-    lengths = [(a, b) for a in range(30) for b in range(30)]
-    texts = [["word " * n for n in side] for side in zip(*lengths, strict=True)]
-    types = both.theirs(*texts, truncation="longest_first", max_length=max_length)["token_type_ids"]
-    sides = [tf.constant(side) for side in zip(*lengths, strict=True)]
-    kept = zip(*(k.numpy().tolist() for k in longest_first(*sides, max_length - 3)), strict=True)
-    assert_same(lengths, list(kept), [(t.count(0) - 2, t.count(1) - 1) for t in types])
+@pytest.mark.parametrize("both", ["own-uncased"], indirect=True)
+def test_every_combination_of_lengths(both):
+    lengths = [(a, b) for a in range(24) for b in range(24)]
+    pairs = [("word " * a, "word " * b) for a, b in lengths]
+    for max_length in range(5, 24):
+        assert_same(lengths, *both.encode(pairs, max_length))
 
 
 def read_data() -> list[tuple[str, ...]]:
@@ -245,7 +252,4 @@ def test_every_sentence_of_the_data(both, data, record_property):
 def test_every_pair_of_the_data(both, data, max_length, step):
     pairs = [row for row in data if len(row) == 2]
     assert len(pairs) > 100_000
-    pairs = pairs[::step]
-    ours, theirs = both.encode(*map(list, zip(*pairs, strict=True)), max_length=max_length)
-    for part in range(2):
-        assert_same(pairs, ours[part], theirs[part])
+    assert_same(pairs[::step], *both.encode(pairs[::step], max_length))

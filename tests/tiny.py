@@ -72,7 +72,13 @@ def write_encoder(folder: Path, seed: int = 0, hidden: int = 16, layers: int = 2
 
 
 def sentence(rng: random.Random, adjectives: list[str]) -> str:
-    words = ["the", rng.choice(NOUNS), "is", rng.choice(["very", "not", ""]), rng.choice(adjectives)]
+    words = [
+        "the",
+        rng.choice(NOUNS),
+        "is",
+        rng.choice(["very", "not", ""]),
+        rng.choice(adjectives),
+    ]
     return " ".join(w for w in words if w) + " ."
 
 
@@ -131,7 +137,11 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
     config = {
         "tasks": write_tasks(folder / "data"),
         "encoder": {"pretrained": str(encoder)},
-        "data": {"max_length": 24, "data_dir": str(folder / "data"), "cache_dir": str(folder / "c")},
+        "data": {
+            "max_length": 24,
+            "data_dir": str(folder / "data"),
+            "cache_dir": str(folder / "c"),
+        },
         "batch": {"rows": 4, "length": 48, "eval_rows": 4},
         "training": {
             "epochs": 2,
@@ -147,7 +157,9 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
     return path
 
 
-def run(module: str, *arguments: object, script: str | None = None, **kwargs) -> subprocess.CompletedProcess:
+def run(
+    module: str, *arguments: object, script: str | None = None, **kwargs
+) -> subprocess.CompletedProcess:
     """Runs `python -m mtdnn_tf.<module>` (or a script) and returns what came of it."""
     command = [sys.executable, *(["-c", script] if script else ["-m", f"mtdnn_tf.{module}"])]
     return subprocess.run(

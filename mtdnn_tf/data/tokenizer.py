@@ -38,6 +38,9 @@ _CJK = (
     r"\x{2A700}-\x{2B81F}\x{2B920}-\x{2CEAF}\x{2F800}-\x{2FA1F}])"
 )
 _ACCENT = r"[\p{Mn}\x{1734}]"  # U+1734 has left \p{Mn} since.
+# Lower-cased by hand: sigma, which would become a final one at the end of a word, and two capitals
+# (Unicode 16) of old small letters that TensorFlow's tables lack.
+_LOWER_CASE = (("Σ", "σ"), ("\ua7cb", "ɤ"), ("\ua7dc", "ƛ"))
 _PUNCTUATION = r"([\p{P}!-/:-@\[-`{-~])"
 _LONG_RUN = rf"(?s).*[^ ]{{{_MAX_WORD_CHARACTERS + 1}}}.*"
 
@@ -48,7 +51,7 @@ _UNKNOWN_LETTER = "\ufdd0"
 # on fill the gaps). They become the unknown letter, unless the vocabulary has them.
 _DISPUTED_LETTERS = """
 61D 7FD 898-8E1 9FD-9FE A76 AFA-AFF B55 C04-C3C C77 C84 D00 D3B-D3C D81 EBA ECE 180F
-1885-1886 1ABF-1ACE 1B4E-1B4F 1B7D-1B7F 1C89 1DF6-1DFB 2C2F 2E43-2E5D A7C0 A7CB-A7DC A82C A8C5
+1885-1886 1ABF-1ACE 1B4E-1B4F 1B7D-1B7F 1C89 1DF6-1DFB 2C2F 2E43-2E5D A7C0 A7CC-A7DA A82C A8C5
 A8FF A9BD 10570-105E4 10D24-10D6E 10EAB-10EAD 10EFD-10EFF 10F46-10F89 11070-11074 110C2 111CF
 1123E-11241 1133B 11383-113D8 11438-1145E 11660-1166C 116B9 1182F-1183B 11938-11946 119D4-11AA2
 11B00-11B09 11BE1 11C30-11CB6 11D31-11D47 11D90-11D97 11EF3-11F4F 11FFF 12FF1-12FF2 13440-13455
@@ -227,9 +230,10 @@ class BertTokenizer:
         if not self.lower_case:
             return texts
         texts = replace(tf_text.normalize_utf8(texts, "NFD"), _ACCENT, "")
+        for capital, small in _LOWER_CASE:
+            texts = replace(texts, capital, small)
         # ASCII first: the Unicode lower-casing makes a dotless i of I where the locale is Turkish.
-        # Sigma by hand: it would become a final one at the end of a word.
-        texts = replace(tf.strings.lower(texts), "Σ", "σ")
+        texts = tf.strings.lower(texts)
         return tf.strings.lower(texts, encoding="utf-8")
 
 

@@ -63,9 +63,10 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             remove_unlisted(Path(manager.directory))
             reason = str(getattr(error, "message", error)).splitlines()[0]
+            before = "; the checkpoint before it is whole, and the same command goes on from there"
             raise UserError(
-                f"cannot write the checkpoint of step {step} in {manager.directory}: {reason}; "
-                "the checkpoint before it is whole, and the same command goes on from there"
+                f"cannot write the checkpoint of step {step} in {manager.directory}: {reason}"
+                f"{before if manager.latest_checkpoint else ''}"
             ) from error
 
     def restore(self) -> bool:

@@ -62,6 +62,9 @@ class TrainingRun:
     Args:
         experiment: What to train.
         directory: Where; locked by the caller.
+
+    Attributes:
+        plan: All batches of the run.
     """
 
     def __init__(self, experiment: Experiment, directory: RunDirectory) -> None:
@@ -78,7 +81,7 @@ class TrainingRun:
             tokenizer = BertTokenizer.load(directory.path)
         self._data = open_run_data(experiment.heads, experiment.data, tokenizer)
         self._strategy = tf.distribute.get_strategy()
-        self._plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
+        self.plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
         with self._strategy.scope():
             self._model = build_mtdnn(
                 config,
@@ -86,7 +89,7 @@ class TrainingRun:
                 pooling=experiment.encoder.pooling,
                 dtype=settings.precision,
             )
-            self._schedule = learning_rate_schedule(settings, self._plan.total_steps)
+            self._schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self._schedule)
             self._optimizer.build(self._model.trainable_variables)
             self._state = {
@@ -138,6 +141,23 @@ class TrainingRun:
     def _get(self, name: str) -> int:
         return int(self._state[name].numpy())
 
+    def trainer(self) -> Trainer:
+        """A trainer that goes on from the restored step."""
+        plan, first = self.plan, self._get("step")
+        dataset = self._strategy.distribute_datasets_from_function(
+            lambda _: as_dataset(lambda: plan.batches(first), plan.shape)
+        )
+        return Trainer(
+            model=self._model,
+            tasks=self._experiment.heads,
+            optimizer=self._optimizer,
+            step=self._state["step"],
+            dataset=dataset,
+            strategy=self._strategy,
+            clip_norm=self._settings.clip_norm,
+            xla=uses_xla(self._settings),
+        )
+
     def run(self) -> None:
         """Trains to the end.
 
@@ -145,27 +165,14 @@ class TrainingRun:
             UserError: The disk is full.
             Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
         """
-        plan, settings, strategy = self._plan, self._settings, self._strategy
+        plan, settings, strategy = self.plan, self._settings, self._strategy
         first = self._get("step")
-        dataset = strategy.distribute_datasets_from_function(
-            lambda _: as_dataset(lambda: plan.batches(first), plan.shape)
-        )
-        trainer = Trainer(
-            model=self._model,
-            tasks=self._experiment.heads,
-            optimizer=self._optimizer,
-            step=self._state["step"],
-            dataset=dataset,
-            strategy=strategy,
-            clip_norm=settings.clip_norm,
-            xla=uses_xla(settings),
-        )
         eval_rows = -(-self._experiment.batch.eval_rows // strategy.num_replicas_in_sync)
         self._runner = LogitsRunner(self._model, BatchShape(eval_rows, plan.shape.length), strategy)
         self._progress = TrainingProgress(plan.total_steps, first)
         self._describe(first)
         self._controller = orbit.Controller(
-            trainer=trainer,
+            trainer=self.trainer(),
             strategy=strategy,
             global_step=self._state["step"],
             steps_per_loop=settings.steps_per_loop,
@@ -187,7 +194,7 @@ class TrainingRun:
                     )
 
     def _describe(self, first: int) -> None:
-        plan = self._plan
+        plan = self.plan
         sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
         self._progress.print(
             f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
@@ -210,9 +217,9 @@ class TrainingRun:
     def _log_loop(self, output: dict[str, Any]) -> None:
         """Logs one loop of steps; called by the controller, which adds `output` to TensorBoard."""
         step = self._get("step")
-        epoch = self._plan.epoch_of(step - 1) + 1
+        epoch = self.plan.epoch_of(step - 1) + 1
         steps = output.pop("steps")
-        slots = steps * self._plan.shape.rows * self._plan.replicas * self._plan.shape.length
+        slots = steps * self.plan.shape.rows * self.plan.replicas * self.plan.shape.length
         fill = output.pop("tokens") / slots
         seconds = time.monotonic() - self._loop_start
         examples = output["examples"]
