@@ -72,7 +72,7 @@ def test_set_overrides_one_key(assignment, keys, value):
 @pytest.mark.parametrize(
     ("assignments", "expected"),
     [
-        (["training.learnin_rate=1"], "training.learnin_rate: unknown key; did you mean 'learning_rate'"),
+        (["training.learnin_rate=1"], "learnin_rate: unknown key; did you mean 'learning_rate'"),
         (["trainig.epochs=1"], "trainig: unknown key; did you mean 'training'"),
         (["tasks.rte.dropuot=0.1"], "dropuot: unknown key; did you mean 'dropout'"),
         (["tasks.colla={}"], "did you mean 'cola'"),
