@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from mtdnn_tf.config import DataSettings
 from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
@@ -46,7 +44,7 @@ def open_split(
     Raises:
         UserError: The file is missing or bad.
     """
-    store = open_store(
+    return open_store(
         task,
         split,
         Path(settings.data_dir or "."),
@@ -54,9 +52,6 @@ def open_split(
         Path(settings.cache_dir or default_cache_dir()),
         settings.on_bad_row,
     )
-    if store.skipped:
-        logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
-    return store
 
 
 def open_dev(

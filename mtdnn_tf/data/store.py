@@ -83,9 +83,16 @@ def open_store(
     Raises:
         UserError: The source is bad (see `read_split`), or the cache cannot be written.
     """
-    key = _key(task, split, split_path(task, split, data_dir), tokenizer, on_bad_row)
+    path = split_path(task, split, data_dir)
+    if not path.is_file():
+        read_split(task, split, data_dir)  # Raises the error that explains it.
+    key = _key(task, split, path, tokenizer, on_bad_row)
     folder = cache_dir / f"{task.name}-{split}-{key[:16]}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        store = _read(folder)
+        if store.skipped:
+            logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
+    else:
         rows = read_split(task, split, data_dir, on_bad_row)
         store = tokenize_rows(task, rows, tokenizer)
         logging.info("%s/%s: tokenized %d examples into %s", task.name, split, len(store), folder)
@@ -93,7 +100,8 @@ def open_store(
             _write(store, key, folder)
         except OSError as error:
             raise UserError(f"cannot write the token store {folder}: {error.strerror}") from error
-    return _read(folder)
+        store = _read(folder)
+    return store
 
 
 def default_cache_dir() -> Path:
@@ -123,9 +131,8 @@ def _key(
     try:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError:
-        read_split(task, split, path.parent, on_bad_row)  # Raises the error that explains it.
-        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
 
 
@@ -152,13 +159,18 @@ def _read(folder: Path) -> TokenStore:
     def array(name: str) -> np.ndarray:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
-    meta = json.loads((folder / "meta.json").read_text())
-    return TokenStore(
-        token_ids=array("token_ids"),
-        type_ids=array("type_ids"),
-        offsets=array("offsets"),
-        labels=array("labels") if (folder / "labels.npy").exists() else None,
-        uids=array("uids"),
-        key=meta["key"],
-        skipped=meta["skipped"],
-    )
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        return TokenStore(
+            token_ids=array("token_ids"),
+            type_ids=array("type_ids"),
+            offsets=array("offsets"),
+            labels=array("labels") if (folder / "labels.npy").exists() else None,
+            uids=array("uids"),
+            key=meta["key"],
+            skipped=meta["skipped"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"the token store {folder} is damaged ({error}); remove it, and it is made again"
+        ) from error
