@@ -192,7 +192,7 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("a\tb\tc\n", "x.tsv:1: 3 columns, expected 2"),
+        ("the hat .\ta lamp .\tthe door .\n", "x.tsv:1: 3 columns, expected 2"),
         ("", "no rows"),
         (None, "cannot read"),
     ],

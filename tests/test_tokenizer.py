@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mtdnn_tf.data.tokenizer import BertTokenizer, longest_first
 from mtdnn_tf.errors import UserError
@@ -52,6 +54,22 @@ def test_cased_keeps_case_and_accents():
         [7, 8, 9],
     ]
     assert tokenizer.normalize(["Ét\u00ade"]).numpy() == ["Éte".encode()]
+
+
+def test_disputed_characters_of_the_vocabulary_are_kept():
+    # Of these, `transformers` and TensorFlow disagree on the kind; see docs/tokenizer.md.
+    texts = ["a\u166d\U000111c9", "\ua82c"]
+    plain = BertTokenizer([*SPECIAL, "a"], lower_case=False)
+    assert plain.tokenize(texts).to_list() == [[4, 1, 1], [1]]
+    own = BertTokenizer([*SPECIAL, "a\u166d\U000111c9", "\ua82c"], lower_case=False)
+    assert own.tokenize(texts).to_list() == [[4], [5]]
+
+
+@settings(deadline=None, derandomize=True)
+@given(texts=st.lists(st.binary(), min_size=1))
+def test_bytes_that_are_not_utf8_are_dropped(tokenizer, texts):
+    valid = [text.decode("utf-8", "ignore") for text in texts]
+    assert tokenizer.tokenize(texts).to_list() == tokenizer.tokenize(valid).to_list()
 
 
 def test_normalizes(tokenizer):

@@ -15,6 +15,7 @@ _REMOVED = (
     r"\x{FFF9}-\x{FFFB}\x{FFFD}\x{110BD}\x{1BCA0}-\x{1BCA3}\x{1D173}-\x{1D17A}\x{E0001}"
     r"\x{E0020}-\x{E007F}\p{Co}]"
 )
+_NOTHING = r"[^\x00-\x{10FFFF}]"
 _SPACE = r"[\t\n\r\p{Z}]"
 _CJK = (
     r"([\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}\x{20000}-\x{2A6DF}"
@@ -24,8 +25,6 @@ _ACCENT = r"[\p{Mn}\x{1734}]"  # U+1734 has left \p{Mn} since.
 # Lower-cased by hand: sigma, which would become a final one at the end of a word, and two capitals
 # (Unicode 16) of old small letters that TensorFlow's tables lack.
 _LOWER_CASE = (("Σ", "σ"), ("\ua7cb", "ɤ"), ("\ua7dc", "ƛ"))
-
-
 # A noncharacter: a word that holds it is in no vocabulary, so it becomes [UNK].
 UNKNOWN_LETTER = "\ufdd0"
 # Characters, most of them younger than Unicode 8, that TensorFlow's tables call punctuation, accents
@@ -65,7 +64,6 @@ class BertNormalizer:
 
     def _normalize_unicode(self, texts: tf.Tensor) -> tf.Tensor:
         replace = tf.strings.regex_replace
-        # The regular expressions see an invalid string as no match at all.
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
         texts = replace(texts, self._disputed_letters, UNKNOWN_LETTER)
         texts = replace(texts, self._disputed_punctuation, f" {UNKNOWN_LETTER} ")
@@ -93,4 +91,5 @@ def _character_class(ranges: str, known: Set[str]) -> str:
     """Returns the pattern for the characters of hexadecimal ranges that are not known."""
     numbers = [[int(end, 16) for end in item.split("-")] for item in ranges.split()]
     characters = [chr(c) for ends in numbers for c in range(ends[0], ends[-1] + 1)]
-    return "[" + "".join(c for c in characters if c not in known) + "]"
+    unknown = "".join(c for c in characters if c not in known)
+    return f"[{unknown}]" if unknown else _NOTHING
