@@ -1,6 +1,7 @@
 """What the binaries share: absl flags, and mistakes of the user told in one line."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from logging import WARNING, Formatter, LogRecord
@@ -36,6 +37,8 @@ def run(
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
         except BrokenPipeError:
             # The reader of our output has gone, as with `| head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

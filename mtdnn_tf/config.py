@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean, did_you_mean_file
 from mtdnn_tf.tasks.registry import resolve_task
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 from mtdnn_tf.validation import validated
@@ -202,7 +202,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+        hint = did_you_mean_file(path)
+        raise UserError(f"cannot read the config {path}: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:

@@ -65,7 +65,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         train(experiment, workdir)
     except Interrupted as interrupted:
         console.print(str(interrupted), highlight=False)
-        return 143
+        return interrupted.exit_code
 
     loaded = load(workdir)
     data = open_run_data(experiment.heads, experiment.data, loaded.tokenizer)

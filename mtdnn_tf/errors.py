@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -23,3 +24,13 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near) + "?"
     return "; known: " + ", ".join(known) if known else ""
+
+
+def did_you_mean_file(path: Path) -> str:
+    """Returns `"; did you mean 'a.tsv'?"` where the folder has a file of a name near that of `path`."""
+    try:
+        names = [entry.name for entry in path.absolute().parent.iterdir()]
+    except OSError:
+        return f"; there is no folder {path.parent}"
+    hint = did_you_mean(path.name, names)
+    return hint if hint.startswith("; did you mean") else ""

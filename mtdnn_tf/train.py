@@ -30,7 +30,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         train(experiment, Path(values.workdir))
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
-        return 143
+        return interrupted.exit_code
     return 0
 
 

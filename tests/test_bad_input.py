@@ -36,7 +36,8 @@ def narrow(tensors):
 
 MISTAKES = {
     "a missing file": (
-        lambda f: (f / "data/mood_train.tsv").unlink(), ["mood", "train", "mood_train.tsv"]),
+        lambda f: (f / "data/mood_train.tsv").rename(f / "data/mood_trian.tsv"),
+        ["'mood'", "'train'", "mood_train.tsv", "did you mean 'mood_trian.tsv'"]),
     "an empty file": (
         lambda f: (f / "data/same_dev.jsonl").write_text(""), ["same_dev.jsonl", "no rows"]),
     "a file of a header alone": (

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mtdnn_tf.data.sources import Rows, read_split
-from mtdnn_tf.errors import UserError
+from mtdnn_tf.errors import UserError, did_you_mean_file
 from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
 
 UID_COLUMNS = ("uid", "index", "id")
@@ -23,7 +23,8 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
         with path.open("rb") as file:
             first = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        hint = did_you_mean_file(path)
+        raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
     columns: dict[str, str | int | None] = {"label": None}
     if path.suffix == ".jsonl":
         spec = SplitSpec(file=str(path.absolute()), columns=columns | _uid(_json_keys(first)))

@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from mtdnn_tf.data.row_format import BadRow, Row, row_parser
-from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean, did_you_mean_file
 from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -137,7 +137,7 @@ def _read_lines(path: Path, purpose: str) -> list[str | BadRow]:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         looked_for = "" if path.is_absolute() else f" (looked for {path.absolute()})"
-        raise UserError(f"{purpose}: no file {path}{looked_for}") from None
+        raise UserError(f"{purpose}: no file {path}{looked_for}{did_you_mean_file(path)}") from None
     except OSError as error:
         raise UserError(f"{purpose}: can't read {path}: {error.strerror}") from None
     offset = len(BYTE_ORDER_MARK) if data.startswith(BYTE_ORDER_MARK) else 0

@@ -32,7 +32,8 @@ class TrainingProgress:
     def __init__(self, total_steps: int, done: int = 0, console: Console | None = None) -> None:
         # Bound to today's stdout: Orbit's own prints are sent elsewhere while it trains.
         self.console = console or Console(file=sys.stdout)
-        self._total, self._first, self._start = total_steps, done, time.monotonic()
+        self._total = total_steps
+        self._clock: tuple[int, float] | None = None  # From the first loop, which traces, on.
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -86,11 +87,19 @@ class TrainingProgress:
             self._id, completed=step, description=f"epoch {epoch}", numbers=f"{mix} | {speed}"
         )
         if not self.console.is_terminal:
-            left = (time.monotonic() - self._start) / (step - self._first) * (self._total - step)
             self.print(
-                f"step {step}/{self._total} epoch {epoch} | {mix} | {speed} | "
-                f"{int(left) // 60}:{int(left) % 60:02d} left"
+                f"step {step}/{self._total} epoch {epoch} | {mix} | {speed} | {self._left(step)} left"
             )
+
+    def _left(self, step: int) -> str:
+        """The time left as minutes and seconds; `-:--` as long as nothing is known."""
+        now = time.monotonic()
+        if self._clock is None:
+            self._clock = (step, now)
+            return "-:--" if step < self._total else "0:00"
+        first, start = self._clock
+        seconds = int((now - start) / (step - first) * (self._total - step))
+        return f"{seconds // 60}:{seconds % 60:02d}"
 
     def print(self, *content: str | Table) -> None:
         """Prints above the bar."""

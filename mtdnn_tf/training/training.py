@@ -36,7 +36,15 @@ from mtdnn_tf.training.trainer import Trainer
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came, and the state was saved."""
+    """SIGTERM or Ctrl-C came, and the state was saved.
+
+    Attributes:
+        exit_code: What a shell expects of a process that a signal ended.
+    """
+
+    def __init__(self, came: signal.Signals, saved: str) -> None:
+        super().__init__(f"{came.name}: {saved}; the same command goes on from there")
+        self.exit_code = 128 + came
 
 
 def train(experiment: Experiment, workdir: Path) -> None:
@@ -188,10 +196,8 @@ class TrainingRun:
                     self._train_loop(step, min(step + settings.steps_per_loop, end_of_epoch))
                 if stop:
                     self._checkpoints.save(self._get("step"))
-                    raise Interrupted(
-                        f"{stop[0].name}: saved at step {self._get('step')} of {plan.total_steps} "
-                        f"in {self._directory.path}; the same command goes on from there"
-                    )
+                    where = f"step {self._get('step')} of {plan.total_steps}"
+                    raise Interrupted(stop[0], f"saved at {where} in {self._directory.path}")
 
     def _describe(self, first: int) -> None:
         plan = self.plan
