@@ -43,6 +43,9 @@ def run(
             # The reader of our output has gone, as with `| head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
     logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours_or_a_warning)

@@ -134,7 +134,7 @@ class TrainingSettings(_Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     loss_reduction: Literal["task", "example"] = "task"
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     steps_per_loop: Positive = 10
     checkpoint_every_steps: Positive = 200
     keep_checkpoints: Positive = 2
@@ -245,7 +245,7 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
 def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
     if tasks and isinstance(tasks, list) and all(isinstance(name, str) for name in tasks):
         return dict.fromkeys(tasks)
-    if isinstance(tasks, dict) and tasks:
+    if tasks and isinstance(tasks, dict) and all(isinstance(name, str) for name in tasks):
         return dict(tasks)
     raise UserError(f"{where}: tasks: expected a list of task names or a mapping, found {tasks!r}")
 

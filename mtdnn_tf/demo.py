@@ -49,9 +49,14 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.tasks.metrics import majority_baseline
     from mtdnn_tf.training.evaluation import evaluate
     from mtdnn_tf.training.progress import metrics_table
-    from mtdnn_tf.training.training import Interrupted, train
+    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.training import train
 
     console = Console()
+    sentences = [tuple(map(str.strip, t.split(SEPARATOR))) for t in arguments or SENTENCES]
+    for parts in sentences:
+        if len(parts) > 2:
+            raise UserError(f"expected a sentence, or two with {SEPARATOR!r} between: {parts}")
     data_dir, workdir = Path(values.workdir) / "glue", Path(values.workdir) / "run"
     if not data_dir.is_dir():
         write_benchmark(data_dir)
@@ -75,9 +80,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         train_labels = np.asarray(data.train[task.name].labels)
         baseline = majority_baseline(task, train_labels, np.asarray(store.labels))
         majority.setdefault(task.name, {})[split] = baseline
-    title = "\nThe best checkpoint on sentences that training never saw"
+    title = "\nDev metrics of the best checkpoint: sentences that do not occur in training"
     console.print(metrics_table(title, result.metrics, result.examples, majority))
-    console.print(_answers_table(loaded, arguments or SENTENCES))
+    console.print(_answers_table(loaded, sentences))
     again = shlex.quote("Your sentence, or | a pair.")
     console.print(
         f"\nThe run is in {workdir} (config.yaml, metrics.jsonl, checkpoints, predictions).\n"
@@ -93,25 +98,22 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     return 0
 
 
-def _answers_table(loaded: "MTDNN", sentences: Sequence[str]) -> "Table":
+def _answers_table(loaded: "MTDNN", sentences: Sequence[tuple[str, ...]]) -> "Table":
     """A table of what every fitting task says of some sentences and pairs."""
     from rich.table import Table
 
     table = Table(title="\nPredictions", title_justify="left")
     for name in ("text", "task", "answer"):
         table.add_column(name)
-    for text in sentences:
-        parts = tuple(part.strip() for part in text.split(SEPARATOR))
+    for parts in sentences:
         fitting = [task for task in loaded.tasks.values() if len(task.fields) == len(parts)]
-        if not fitting:
-            raise UserError(f"expected a sentence, or two with {SEPARATOR!r} between: {text!r}")
         for task in fitting:
             (answer,) = loaded.predict(task.name, [parts])
             if answer.probabilities is None:
                 said = f"{answer.score:.2f} of {task.score_range[1]:g}" if task.score_range else ""
             else:
                 said = f"{answer.label} ({100 * max(answer.probabilities.values()):.0f} %)"
-            table.add_row(text if task is fitting[0] else "", task.name, said)
+            table.add_row(SEPARATOR.join(parts) if task is fitting[0] else "", task.name, said)
     return table
 
 

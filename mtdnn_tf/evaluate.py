@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.run_directory import write_atomically
+from mtdnn_tf.files import write_atomically
 
 
 def _define_flags() -> None:

@@ -13,8 +13,9 @@ from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import TokenStore, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError, did_you_mean
-from mtdnn_tf.modeling import BertConfig, build_mtdnn
+from mtdnn_tf.modeling import build_mtdnn
 from mtdnn_tf.predictions import prediction_records
+from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.checkpoint import Checkpoints
@@ -121,7 +122,7 @@ def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:
         raise UserError(f"checkpoint: expected best or last, found {checkpoint!r}")
     directory = RunDirectory(workdir)
     experiment = directory.read_experiment()
-    config = BertConfig.from_hf_dict(directory.read_json(directory.encoder_file))
+    config = load_config(directory.encoder)
     tokenizer = BertTokenizer.load(directory.path)
     model = build_mtdnn(
         config,

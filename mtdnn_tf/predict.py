@@ -27,16 +27,16 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     from mtdnn_tf.data.inputs import read_inputs
     from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.files import write_atomically
     from mtdnn_tf.loading import load
     from mtdnn_tf.predictions import format_predictions, prediction_records
-    from mtdnn_tf.run_directory import write_atomically
 
     loaded = load(values.workdir, values.checkpoint)
     task = loaded.task(values.task)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(values.input)
-        if values.input == "-":
-            content = sys.stdin.buffer.read()
+        if values.input == "-" or path.is_fifo():  # What can be read just once.
+            content = sys.stdin.buffer.read() if values.input == "-" else path.read_bytes()
             path = Path(folder) / ("stdin.jsonl" if content[:1] == b"{" else "stdin.tsv")
             path.write_bytes(content)
         rows = read_inputs(task, path)

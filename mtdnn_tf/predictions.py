@@ -1,7 +1,5 @@
 """Files of predictions, one line an example."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.run_directory import write_atomically
+from mtdnn_tf.files import write_atomically
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.evaluation import probabilities_of
 
@@ -47,18 +45,19 @@ def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
     """Formats records as JSON lines, or as a TSV with a header and a column for each probability."""
     if jsonl:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    text = io.StringIO()
-    writer = None
+    lines: list[str] = []
     for record in records:
         chances = record.pop("probabilities", {})
         row = record | {f"probability_{name}": chance for name, chance in chances.items()}
-        if writer is None:
-            writer = csv.DictWriter(
-                text, list(row), delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE
-            )
-            writer.writeheader()
-        writer.writerow(row)
-    return text.getvalue()
+        if not lines:
+            lines.append("\t".join(map(_cell, row)))
+        lines.append("\t".join(map(_cell, row.values())))
+    return "".join(line + "\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A TSV cell; as in the files that are read, a `"` is a character and nothing is quoted."""
+    return str(value).translate(str.maketrans("\t\r\n", "   "))
 
 
 def write_predictions(

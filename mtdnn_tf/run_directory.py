@@ -2,7 +2,7 @@
 
 config.yaml     the experiment, with the full spec of every task
 data.json       rows, skipped rows and content hash of every split
-encoder.json    the encoder's configuration, in Hugging Face's keys
+encoder/        config.json, the encoder's configuration in Hugging Face's keys
 vocab.txt tokenizer.json
 checkpoints/    last/ and best/
 metrics.jsonl   losses of every loop, dev metrics of every epoch
@@ -12,7 +12,6 @@ events/         the same numbers for TensorBoard
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from mtdnn_tf.config import Experiment, build_experiment, read_yaml
+from mtdnn_tf.config import Experiment, read_yaml
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import write_atomically
+from mtdnn_tf.validation import validated
 
 # What may differ between the runs that share a directory: it changes no number.
 FREE_SETTINGS = {
@@ -31,22 +32,6 @@ FREE_SETTINGS = {
     "training.keep_checkpoints",
     "training.checkpoint_every_steps",
 }
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that is either whole or as it was before.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 class RunDirectory:
@@ -62,7 +47,7 @@ class RunDirectory:
         self.events = self.path / "events"
         self.predictions = self.path / "predictions"
         self.config_file = self.path / "config.yaml"
-        self.encoder_file = self.path / "encoder.json"
+        self.encoder = self.path / "encoder"
         self.data_file = self.path / "data.json"
         self.metrics_file = self.path / "metrics.jsonl"
 
@@ -104,7 +89,7 @@ class RunDirectory:
         """
         if not self.exists:
             raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
-        return build_experiment(read_yaml(self.config_file), str(self.config_file))
+        return validated(Experiment, read_yaml(self.config_file), str(self.config_file))
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment; from then on the directory counts as a run."""

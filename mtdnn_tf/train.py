@@ -24,7 +24,8 @@ def _define_flags() -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     experiment = load_experiment(Path(values.config), values.set, values.data_dir)
-    from mtdnn_tf.training.training import Interrupted, train
+    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.training import train
 
     try:
         train(experiment, Path(values.workdir))

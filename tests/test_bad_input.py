@@ -170,7 +170,7 @@ def test_files_may_not_grow_that_large(tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 1, done.stderr
-    assert "cannot write the checkpoint of step 0" in done.stderr.splitlines()[-1]
+    assert "cannot write the checkpoint 0" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 
@@ -205,6 +205,25 @@ def test_a_full_disk_loses_nothing(small_disk, tmp_path):
     again = run("train", *flags)
     assert again.returncode == 0, again.stderr
     assert "going on from step" in again.stdout
+
+
+def test_a_run_directory_without_its_checkpoints_is_refused(tmp_path):
+    path = write_experiment(tmp_path, training={"epochs": 1})
+    flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+    assert run("train", *flags).returncode == 0
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    done = run("train", *flags)
+    assert done.returncode == 1
+    assert "no checkpoint" in done.stderr.splitlines()[-1]
+
+
+def test_a_loss_that_is_no_number_is_one_line(tmp_path):
+    training = {"learning_rate": 1e30, "clip_norm": None, "warmup_proportion": 0}
+    path = write_experiment(tmp_path, training=training)
+    done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1, done.stderr
+    assert "lower training.learning_rate" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(tmp_path):

@@ -39,7 +39,11 @@ def test_a_task_of_ones_own_is_a_few_lines_of_yaml(tmp_path):
 def test_the_resolved_config_in_a_run_directory_reads_back_equal(tmp_path):
     experiment = build_experiment(
         {
-            "tasks": {"mnli": {"loss_weight": 2.0}, "ax": None, **write_tasks(tmp_path)},
+            "tasks": {
+                "mnli": {"loss_weight": 2.0, "splits": {"dev_mismatched": None}},
+                "ax": None,
+                **write_tasks(tmp_path),
+            },
             "mixture": {"mode": "temperature", "examples_per_epoch": 10},
             "training": {"clip_norm": None},
         },
@@ -85,6 +89,8 @@ def test_set_overrides_one_key(assignment, keys, value):
         (["data.max_length=2"], "data.max_length: should be greater than or equal to 3"),
         (["tasks.ax={}"], "predicted with the head of 'mnli', which is not among the tasks"),
         (["tasks=[]"], "expected a list of task names or a mapping"),
+        (["tasks={1: null}"], "expected a list of task names or a mapping"),
+        (["training.seed=4294967296"], "training.seed: should be less than 4294967296"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_one_line_that_names_the_mistake(assignments, expected):

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -148,14 +150,17 @@ def test_the_training_model_and_the_loaded_one_have_the_same_variables(loaded, t
     import tensorflow as tf
 
     path = tf.train.latest_checkpoint(str(trained / "checkpoints/best"))
-    saved = [n for n, _ in tf.train.list_variables(path) if n.startswith("model/")]
-    assert len(saved) == len(loaded.model.variables)
+    saved = {n for n, _ in tf.train.list_variables(path) if n.startswith("model/")}
+    escaped = (v.path.replace(".", "..").replace("/", ".S") for v in loaded.model.variables)
+    assert saved == {f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in escaped}
 
 
 PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is very warm .")]
 
 
-@pytest.mark.parametrize("layout", ["header", "no header", "jsonl", "stdin", "stdin jsonl"])
+@pytest.mark.parametrize(
+    "layout", ["header", "no header", "jsonl", "stdin", "stdin jsonl", "named pipe"]
+)
 def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp_path):
     rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(PAIRS)]
     table = "uid\tb\ta\n" + "".join(f"{r['uid']}\t{r['b']}\t{r['a']}\n" for r in rows)
@@ -167,9 +172,13 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
         "jsonl": (lines, "x.jsonl"),
         "stdin": (plain, "-"),
         "stdin jsonl": (lines, "-"),
+        "named pipe": (plain, "pipe"),
     }[layout]
     source = name if name == "-" else tmp_path / name
-    if name != "-":
+    if name == "pipe":
+        os.mkfifo(source)
+        threading.Thread(target=source.write_text, args=(text,)).start()
+    elif name != "-":
         source.write_text(text)
     command = ["-m", "mtdnn_tf.predict", f"--workdir={trained}", "--task=same"]
     output = tmp_path / "out.tsv"
@@ -193,6 +202,7 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
     ("content", "expected"),
     [
         ("the hat .\ta lamp .\tthe door .\n", "x.tsv:1: 3 columns, expected 2"),
+        ("A\tb\n", "looks like a header, but lacks some of a, b"),
         ("", "no rows"),
         (None, "cannot read"),
     ],

@@ -38,6 +38,21 @@ setattr(owner, name, wrapper)
 from mtdnn_tf.train import main
 main()
 """
+TERMINATOR = KILLER.replace("SIGKILL", "SIGTERM")
+# Writes down every number and folder that a checkpoint is saved to.
+RECORDER = """
+import sys
+import tensorflow as tf
+log, sys.argv = sys.argv[1], ["train", *sys.argv[2:]]
+original = tf.train.CheckpointManager.save
+def save(self, checkpoint_number=None, **kwargs):
+    with open(log, "a") as file:
+        print(checkpoint_number, self.directory, file=file)
+    return original(self, checkpoint_number=checkpoint_number, **kwargs)
+tf.train.CheckpointManager.save = save
+from mtdnn_tf.train import main
+main()
+"""
 MANAGEMENT = "tensorflow.python.checkpoint.checkpoint_management"
 KILLS = {
     "while the first checkpoint is listed": (
@@ -163,6 +178,33 @@ def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path)
     assert_equal_runs(unbroken, tmp_path / "run")
 
 
+OPEN_DATA = "mtdnn_tf.training.training:open_run_data"
+
+
+def test_sigterm_while_starting_is_heeded_as_well(experiment, unbroken, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    terminated = run("", OPEN_DATA, 1, "before", *flags, script=TERMINATOR)
+    assert terminated.returncode == 143, terminated.stderr
+    assert "SIGTERM: saved at step 0 of " in terminated.stderr.splitlines()[-1]
+    assert run("train", *flags).returncode == 0
+    assert_equal_runs(unbroken, tmp_path / "run")
+
+
+def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):
+    """TensorFlow does not replace a checkpoint atomically: a kill would lose both states."""
+    log = tmp_path / "saves"
+    done = run(
+        "", log, f"--config={experiment}", f"--workdir={tmp_path / 'run'}",
+        "--set=training.checkpoint_every_steps=1", "--set=training.steps_per_loop=1",
+        script=RECORDER,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    saves = log.read_text().splitlines()
+    last = [line for line in saves if line.endswith("last")]
+    assert len(last) > 40
+    assert len(set(last)) == len(last)
+
+
 def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     first = subprocess.Popen(
@@ -185,9 +227,12 @@ def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
 
 
 def test_a_finished_run_started_again_changes_nothing(experiment, unbroken):
-    before = everything(unbroken)
+    def contents():
+        files = [p for p in unbroken.rglob("*") if p.is_file() and "events" not in p.parts]
+        return {p: p.read_bytes() for p in files}
+
+    before = contents()
     done = run("train", f"--config={experiment}", f"--workdir={unbroken}")
     assert done.returncode == 0
     assert "is trained already" in done.stdout
-    after = everything(unbroken)
-    assert before[2] == after[2]
+    assert contents() == before

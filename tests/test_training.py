@@ -21,7 +21,8 @@ def finished(tmp_path_factory):
         },
         encoder={"hidden_dropout": 0.0, "attention_dropout": 0.0, "pooling": "mean"},
     )
-    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}")
+    balance = "--set=tasks.near.loss_weight=0.05"  # Squared error would drown the other losses.
+    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}", balance)
     assert done.returncode == 0, done.stderr
     return folder / "run", done
 
@@ -34,7 +35,7 @@ def records(workdir, kind):
 def test_a_run_learns_what_can_be_learnt(finished):
     dev = records(finished[0], "dev")
     assert dev[-1]["metrics"]["mood"]["dev"]["accuracy"] > 0.9
-    assert dev[-1]["mean"] > dev[0]["mean"]
+    assert dev[0]["metrics"]["mood"]["dev"]["accuracy"] < 0.7
 
 
 def test_plain_lines_show_mix_loss_speed_fill_and_time_left(finished):
@@ -93,8 +94,9 @@ def test_bfloat16_trains_with_float32_variables(tmp_path):
     assert done.returncode == 0, done.stderr
     checkpoint = tf.train.latest_checkpoint(str(tmp_path / "run/checkpoints/last"))
     kinds = tf.train.load_checkpoint(checkpoint).get_variable_to_dtype_map()
-    model = [kind for name, kind in kinds.items() if name.startswith("model/encoder/layer")]
-    model = model or [k for n, k in kinds.items() if n.startswith("model/") and "kernel" in n]
-    assert model
-    assert set(model) == {tf.float32}
+    kernels = [
+        kind for name, kind in kinds.items() if name.startswith("model/") and "kernel" in name
+    ]
+    assert len(kernels) > 10
+    assert set(kernels) == {tf.float32}
     assert records(tmp_path / "run", "train")[0]["loss"]["mood"] < 2

@@ -1,5 +1,7 @@
 """Texts that a user wants predicted, from a TSV or JSONL file."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtdnn_tf.data.sources import Rows, read_split
@@ -7,17 +9,19 @@ from mtdnn_tf.errors import UserError, did_you_mean_file
 from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
 
 UID_COLUMNS = ("uid", "index", "id")
+Columns = dict[str, str | int | None]
 
 
 def read_inputs(task: TaskSpec, path: Path) -> Rows:
     """Reads the texts of a task.
 
     A `.jsonl` file has the task's fields as keys. A TSV file has a header with the task's fields
-    among its columns, or no header and just the fields, in the spec's order. A column (key, in
-    every row) `uid`, `index` or `id` names the rows; else their number does, from 0.
+    (or with the columns of one of the task's own splits), or no header and just the fields, in the
+    spec's order. A column or key `uid`, `index` or `id` names the rows; else their number does,
+    from 0.
 
     Raises:
-        UserError: The file is missing or a row is bad.
+        UserError: The file is missing, its header is not the task's, or a row is bad.
     """
     try:
         with path.open("rb") as file:
@@ -25,25 +29,55 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
     except OSError as error:
         hint = did_you_mean_file(path)
         raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
-    columns: dict[str, str | int | None] = {"label": None}
+    name = str(path.absolute())
     if path.suffix == ".jsonl":
-        spec = SplitSpec(file=str(path.absolute()), columns=columns | _uid(_json_keys(first)))
+        spec = SplitSpec(file=name, columns={"label": None, **_uid(_keys(first))})
+    elif columns := _header_columns(task, first.split("\t")):
+        spec = SplitSpec(file=name, columns=columns)
     else:
-        cells = first.split("\t")
-        header = set(task.fields) <= set(cells)
-        columns |= _uid(cells) if header else {name: i for i, name in enumerate(task.fields)}
+        _refuse_near_header(task, first.split("\t"), path)
+        positions: Columns = {field: i for i, field in enumerate(task.fields)}
         spec = SplitSpec(
-            file=str(path.absolute()),
-            header=header,
-            columns=columns,
-            column_count=None if header else len(task.fields),
+            file=name,
+            header=False,
+            columns={"label": None, **positions},
+            column_count=len(task.fields),
         )
     return read_split(task.model_copy(update={"splits": {"test": spec}}), "test", Path())
 
 
-def _uid(columns: list[str]) -> dict[str, str | int | None]:
+def _header_columns(task: TaskSpec, cells: list[str]) -> Columns | None:
+    """The columns of the task's fields where the first line is a header, else None."""
+    for columns in _known_columns(task):
+        if set(columns.values()) <= set(cells):
+            return {"label": None, **columns, **_uid(cells)}
+    return None
+
+
+def _known_columns(task: TaskSpec) -> Iterator[Columns]:
+    yield {field: field for field in task.fields}
+    for split in task.splits.values():
+        columns = {field: split.column_of(field) for field in task.fields}
+        if split.header and not any(isinstance(column, int) for column in columns.values()):
+            yield columns
+
+
+def _refuse_near_header(task: TaskSpec, cells: list[str], path: Path) -> None:
+    near = {cell.strip().lower() for cell in cells} & {field.lower() for field in task.fields}
+    if near:
+        raise UserError(
+            f"{path}:1: looks like a header, but lacks some of {', '.join(task.fields)}: "
+            f"{', '.join(cells)}"
+        )
+
+
+def _uid(columns: list[str]) -> Columns:
     return next(({"uid": name} for name in UID_COLUMNS if name in columns), {})
 
 
-def _json_keys(line: str) -> list[str]:
-    return [name for name in UID_COLUMNS if f'"{name}"' in line]
+def _keys(line: str) -> list[str]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return []  # The reader of rows says what is wrong with it.
+    return list(row) if isinstance(row, dict) else []

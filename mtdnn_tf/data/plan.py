@@ -62,13 +62,8 @@ class TrainingPlan:
         """The epoch that a step belongs to."""
         return int(np.searchsorted(self.epoch_ends, step, side="right"))
 
-    def batches(self, start: int, replicas: range | None = None) -> Iterator[Batch]:
-        """Yields the batches from step `start` on: for each step one batch a replica, in order.
-
-        Args:
-            start: First step.
-            replicas: The replicas of this worker; by default all.
-        """
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Yields the batches from step `start` on: for each step one batch a replica, in order."""
         stores = list(self.stores.values())
         for step in range(start, self.total_steps):
             epoch = self.epoch_of(step)
@@ -77,5 +72,5 @@ class TrainingPlan:
             weights = example_weights(
                 packed, number, self._loss_weights, self._experiment.training.loss_reduction
             )
-            for replica in replicas or range(self.replicas):
+            for replica in range(self.replicas):
                 yield build_batch(stores, packed, number, self.shape, replica, weights)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,7 @@ import tensorflow_text as tf_text
 
 from mtdnn_tf.data.normalizer import UNKNOWN_LETTER, BertNormalizer, replace_where
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import write_atomically
 
 VOCAB_FILE = "vocab.txt"
 SETTINGS_FILE = "tokenizer.json"
@@ -152,10 +152,9 @@ class BertTokenizer:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         settings = {"lower_case": self.lower_case, "max_length": self.max_length}
-        _write(folder / VOCAB_FILE, "".join(piece + "\n" for piece in self.vocab))
-        _write(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+        write_atomically(folder / VOCAB_FILE, "".join(piece + "\n" for piece in self.vocab))
+        write_atomically(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -229,12 +228,3 @@ def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
     starts = pieces.row_starts()
     kept_pieces = tf.ragged.range(starts, starts + kept)
     return kept_pieces.with_flat_values(tf.gather(pieces.flat_values, kept_pieces.flat_values))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

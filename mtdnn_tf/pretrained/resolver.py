@@ -130,16 +130,20 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.constants import is_offline_mode
 
     revision, reason = None, "offline (HF_HUB_OFFLINE), and not in the cache"
+    files = [*FILES, "pytorch_model.bin"]
     if not is_offline_mode():
         try:
-            revision = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT).sha
+            info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT)
+            revision = info.sha
+            if any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+                files = FILES  # The same weights once more would be hundreds of megabytes.
         except Exception as error:  # The hub's own errors, its HTTP client's, or the system's.
             reason = f"{_first_line(error)}; not in the cache"
     try:
         folder = huggingface_hub.snapshot_download(
             name,
             revision=revision,
-            allow_patterns=[*FILES, "pytorch_model.bin"],
+            allow_patterns=files,
             etag_timeout=HUB_TIMEOUT,
             local_files_only=revision is None,
         )

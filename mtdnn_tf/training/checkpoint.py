@@ -1,6 +1,7 @@
 """Checkpoints: raw variables by their path, written atomically, the last few and the best kept."""
 
 import re
+import shutil
 from pathlib import Path
 
 import keras
@@ -45,27 +46,35 @@ class Checkpoints:
             self._model_only, str(self._folders["best"]), max_to_keep=1
         )
 
-    def save(self, step: int) -> None:
-        """Saves the whole training state.
+    def save(self, number: int) -> None:
+        """Saves the whole training state, unless this very state is saved already.
+
+        TensorFlow does not replace a checkpoint of the same number atomically, so a number must
+        never come again with another state.
+
+        Args:
+            number: The state's number; grows with every change of the state.
 
         Raises:
             UserError: It could not be written, such as on a full disk; earlier ones are untouched.
         """
-        self._save(self._last, step)
+        latest = self._last.latest_checkpoint
+        if latest is None or not latest.endswith(f"-{number}"):
+            self._save(self._last, number)
 
     def save_best(self, step: int) -> None:
         """Saves the model as the best so far."""
         self._save(self._best, step)
 
-    def _save(self, manager: tf.train.CheckpointManager, step: int) -> None:
+    def _save(self, manager: tf.train.CheckpointManager, number: int) -> None:
         try:
-            manager.save(checkpoint_number=step)
+            manager.save(checkpoint_number=number)
         except (tf.errors.OpError, OSError) as error:
             remove_unlisted(Path(manager.directory))
             reason = str(getattr(error, "message", error)).splitlines()[0]
             before = "; the checkpoint before it is whole, and the same command goes on from there"
             raise UserError(
-                f"cannot write the checkpoint of step {step} in {manager.directory}: {reason}"
+                f"cannot write the checkpoint {number} in {manager.directory}: {reason}"
                 f"{before if manager.latest_checkpoint else ''}"
             ) from error
 
@@ -82,8 +91,8 @@ class Checkpoints:
         _read(self._training, self._last.latest_checkpoint)
         return True
 
-    def restore_model(self, which: str = "best") -> str:
-        """Restores the model alone from the `best` or the `last` checkpoint, and returns its path.
+    def restore_model(self, which: str = "best") -> None:
+        """Restores the model alone from the `best` or the `last` checkpoint.
 
         Raises:
             UserError: There is none, or its variables are not this model's.
@@ -93,7 +102,6 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {self._folders[which]}")
         check_names(path, self._model)
         _read(self._model_only, path)
-        return path
 
 
 def raw_variables(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
@@ -112,7 +120,7 @@ def check_names(path: str, variables: dict[str, tf.Variable]) -> None:
     """
     pattern = re.compile(r"^model/(.+)/\.ATTRIBUTES/VARIABLE_VALUE$")
     found = {}
-    for name, shape in tf.train.list_variables(path):
+    for name, shape in _list_variables(path):
         if match := pattern.match(name):
             found[match.group(1).replace(".S", "/").replace("..", ".")] = shape
     faults = [f"missing {name}" for name in variables if name not in found]
@@ -127,6 +135,14 @@ def check_names(path: str, variables: dict[str, tf.Variable]) -> None:
         raise UserError(
             f"the checkpoint {path} is not of this model: {', '.join(faults[:5])}{more}"
         )
+
+
+def _list_variables(path: str) -> list[tuple[str, list[int]]]:
+    try:
+        return tf.train.list_variables(path)
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
 
 
 def _read(checkpoint: tf.train.Checkpoint, path: str) -> None:
@@ -146,11 +162,7 @@ def remove_unlisted(folder: Path) -> None:
     state = tf.train.get_checkpoint_state(str(folder))
     listed = {Path(path).name for path in state.all_model_checkpoint_paths} if state else set()
     for path in folder.glob("ckpt-*"):
-        if (
-            re.sub(r"(_temp|\.index|\.data-.*)$", "", path.name) in listed
-            and "_temp" not in path.name
-        ):
-            continue
-        for inner in sorted(path.rglob("*"), reverse=True) if path.is_dir() else []:
-            inner.unlink() if inner.is_file() else inner.rmdir()
-        path.rmdir() if path.is_dir() else path.unlink()
+        if path.is_dir():  # Where a save collects its parts.
+            shutil.rmtree(path)
+        elif path.name.split(".")[0] not in listed:
+            path.unlink()

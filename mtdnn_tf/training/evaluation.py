@@ -11,6 +11,7 @@ from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
 from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset, build_batch
 from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.trainer import model_inputs
@@ -144,6 +145,8 @@ def evaluate(
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     examples: dict[str, dict[str, int]] = {}
     for (task, split, store), output in zip(sources, logits, strict=True):
+        if not np.isfinite(output).all():
+            raise UserError(f"{task.name}/{split}: the model's output is not a finite number")
         metrics.setdefault(task.name, {})[split] = metrics_of(task, store.labels, output)
         examples.setdefault(task.name, {})[split] = len(store)
     scores = {name: task_score(of_splits) for name, of_splits in metrics.items()}

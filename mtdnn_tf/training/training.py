@@ -5,46 +5,36 @@ The same call goes on where an earlier one was cut off, bit for bit as if it had
 
 import contextlib
 import json
+import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import keras
 import orbit
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.config import Experiment, TrainingSettings
+from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.pipeline import BatchShape, as_dataset
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.pretrained import huggingface
 from mtdnn_tf.pretrained.resolver import resolve
-from mtdnn_tf.run_directory import RunDirectory, write_atomically
+from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.progress import TrainingProgress, metrics_table
+from mtdnn_tf.training.setup import counter, read_pretrained, seed_everything, uses_xla
+from mtdnn_tf.training.signals import Interrupted, stop_signals
 from mtdnn_tf.training.trainer import Trainer
-
-
-class Interrupted(Exception):
-    """SIGTERM or Ctrl-C came, and the state was saved.
-
-    Attributes:
-        exit_code: What a shell expects of a process that a signal ended.
-    """
-
-    def __init__(self, came: signal.Signals, saved: str) -> None:
-        super().__init__(f"{came.name}: {saved}; the same command goes on from there")
-        self.exit_code = 128 + came
 
 
 def train(experiment: Experiment, workdir: Path) -> None:
@@ -60,8 +50,8 @@ def train(experiment: Experiment, workdir: Path) -> None:
         Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
     """
     directory = RunDirectory(workdir)
-    with directory.locked():
-        TrainingRun(experiment, directory).run()
+    with stop_signals() as stop, directory.locked():
+        TrainingRun(experiment, directory).run(stop)
 
 
 class TrainingRun:
@@ -82,10 +72,10 @@ class TrainingRun:
         is_new = not directory.exists
         if is_new:
             pretrained = resolve(experiment.encoder.pretrained)
-            config, tokenizer = _read_pretrained(experiment, pretrained)
+            config, tokenizer = read_pretrained(experiment, pretrained)
         else:
             directory.check_same(experiment)
-            config = BertConfig.from_hf_dict(directory.read_json(directory.encoder_file))
+            config = huggingface.load_config(directory.encoder)
             tokenizer = BertTokenizer.load(directory.path)
         self._data = open_run_data(experiment.heads, experiment.data, tokenizer)
         self._strategy = tf.distribute.get_strategy()
@@ -101,10 +91,9 @@ class TrainingRun:
             self._optimizer = build_optimizer(settings, self._schedule)
             self._optimizer.build(self._model.trainable_variables)
             self._state = {
-                "step": _counter(tf.int64, 0),
-                "epochs_evaluated": _counter(tf.int64, 0),
-                "best_score": _counter(tf.float64, -1e9),
-                "best_step": _counter(tf.int64, -1),
+                "step": counter(tf.int64, 0),
+                "epochs_evaluated": counter(tf.int64, 0),
+                "best_score": counter(tf.float64, -1e9),
             }
         self._checkpoints = Checkpoints(
             directory.checkpoints,
@@ -128,26 +117,35 @@ class TrainingRun:
 
     def _begin(self, config: BertConfig, tokenizer: BertTokenizer) -> None:
         directory = self._directory
-        write_atomically(directory.encoder_file, json.dumps(config.to_hf_dict(), indent=2))
+        encoder_file = directory.encoder / "config.json"
+        write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
         tokenizer.save(directory.path)
         write_atomically(directory.data_file, json.dumps(self._data.summary(), indent=2))
-        self._checkpoints.save(0)
+        self._save()
         directory.write_experiment(self._experiment)
 
     def _resume(self) -> None:
         directory = self._directory
         before = directory.read_json(directory.data_file)
-        for name, now in self._data.summary().items():
-            if before.get(name) != now:
+        now = self._data.summary()
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
                 raise UserError(
                     f"the examples of {name} are not those that the run in {directory.path} began "
                     "with; choose another --workdir"
                 )
-        self._checkpoints.restore()
+        if not self._checkpoints.restore():
+            raise UserError(
+                f"{directory.path} has a config.yaml but no checkpoint; choose another --workdir"
+            )
         directory.rewind_metrics(self._get("step"), self._get("epochs_evaluated"))
 
     def _get(self, name: str) -> int:
         return int(self._state[name].numpy())
+
+    def _save(self) -> None:
+        # Steps and evaluations: the sum grows with every change of the state.
+        self._checkpoints.save(self._get("step") + self._get("epochs_evaluated"))
 
     def trainer(self) -> Trainer:
         """A trainer that goes on from the restored step."""
@@ -166,11 +164,14 @@ class TrainingRun:
             xla=uses_xla(self._settings),
         )
 
-    def run(self) -> None:
+    def run(self, stop: Sequence[signal.Signals] = ()) -> None:
         """Trains to the end.
 
+        Args:
+            stop: Signals that came; not empty means to save and leave after the loop under way.
+
         Raises:
-            UserError: The disk is full.
+            UserError: The disk is full, or the loss is no longer a number.
             Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
         """
         plan, settings, strategy = self.plan, self._settings, self._strategy
@@ -187,17 +188,17 @@ class TrainingRun:
             summary_dir=str(self._directory.events),
             train_actions=[self._log_loop],
         )
-        with self._progress, _stop_signals() as stop:
+        with self._progress, _disk_errors(self._directory.path):
             while (epoch := self._get("epochs_evaluated")) < settings.epochs:
                 step, end_of_epoch = self._get("step"), int(plan.epoch_ends[epoch])
+                if stop:
+                    self._save()
+                    saved = f"saved at step {step} of {plan.total_steps} in {self._directory.path}"
+                    raise Interrupted(stop[0], saved)
                 if step == end_of_epoch:
                     self._end_epoch(epoch)
                 else:
                     self._train_loop(step, min(step + settings.steps_per_loop, end_of_epoch))
-                if stop:
-                    self._checkpoints.save(self._get("step"))
-                    where = f"step {self._get('step')} of {plan.total_steps}"
-                    raise Interrupted(stop[0], f"saved at {where} in {self._directory.path}")
 
     def _describe(self, first: int) -> None:
         plan = self.plan
@@ -218,7 +219,7 @@ class TrainingRun:
             self._controller.train(end, checkpoint_at_completion=False)
         every = self._settings.checkpoint_every_steps
         if end // every > step // every:
-            self._checkpoints.save(end)
+            self._save()
 
     def _log_loop(self, output: dict[str, Any]) -> None:
         """Logs one loop of steps; called by the controller, which adds `output` to TensorBoard."""
@@ -231,6 +232,12 @@ class TrainingRun:
         examples = output["examples"]
         speed = sum(examples.values()) / seconds
         loss = {name: float(value) for name, value in output["loss"].items()}
+        for name, value in loss.items() | {("the gradient", output["gradient_norm"])}:
+            if not math.isfinite(value):
+                raise UserError(
+                    f"step {step}: {name} has the loss or norm {value}; lower "
+                    "training.learning_rate, or set training.clip_norm"
+                )
         output |= {
             "learning_rate": float(self._schedule(step - 1)),
             "gradient_norm": float(output["gradient_norm"]) / steps,
@@ -262,14 +269,13 @@ class TrainingRun:
             self._report(epoch, result)
         if score > self._state["best_score"].numpy():
             self._state["best_score"].assign(score)
-            self._state["best_step"].assign(step)
             self._checkpoints.save_best(step)
             if self._data.dev:
                 for (task, split, store), logits in zip(self._data.dev, result.logits, strict=True):
                     path = self._directory.predictions / f"{task.name}_{split}.tsv"
                     write_predictions(path, task, store.uids, logits, store.labels)
         self._state["epochs_evaluated"].assign(epoch + 1)
-        self._checkpoints.save(step)
+        self._save()
 
     def _report(self, epoch: int, result: DevResult) -> None:
         self._directory.append_metrics(
@@ -290,67 +296,10 @@ class TrainingRun:
         self._progress.print(metrics_table(title, result.metrics, result.examples))
 
 
-def _read_pretrained(experiment: Experiment, folder: Path) -> tuple[BertConfig, BertTokenizer]:
-    config = huggingface.load_config(folder)
-    wanted = experiment.encoder
-    rates = {
-        "hidden_dropout": wanted.hidden_dropout,
-        "attention_dropout": wanted.attention_dropout,
-    }
-    given = {name: rate for name, rate in rates.items() if rate is not None}
-    config = config.model_copy(update=given)
-    if experiment.data.max_length > config.max_position_embeddings:
-        raise UserError(
-            f"data.max_length {experiment.data.max_length} is over the "
-            f"{config.max_position_embeddings} positions of the encoder {folder}"
-        )
-    huggingface.check_vocab(folder)
-    lower_case = wanted.lower_case
-    if lower_case is None:
-        lower_case = huggingface.lower_case(folder)
-    tokenizer = BertTokenizer.from_file(
-        folder / "vocab.txt", lower_case=lower_case, max_length=experiment.data.max_length
-    )
-    return config, tokenizer
-
-
-def _counter(dtype: tf.DType, value: float) -> tf.Variable:
-    return tf.Variable(
-        tf.constant(value, dtype),
-        trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
-
-
-def seed_everything(settings: TrainingSettings) -> None:
-    """Seeds new variables and dropout, and asks for deterministic kernels."""
-    keras.utils.set_random_seed(settings.seed)
-    if settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-
-def uses_xla(settings: TrainingSettings) -> bool:
-    """Whether the step is compiled; `auto` is on where there is a GPU or a TPU.
-
-    On CPU the oneDNN graph is faster than XLA.
-    """
-    if settings.xla == "auto":
-        return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
-    return settings.xla == "on"
-
-
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C stops at once."""
-    came: list[signal.Signals] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(signal.Signals(number))
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Tells a failed write of TensorBoard's events in one line."""
     try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        raise UserError(f"cannot write in {path}: {error.message.splitlines()[0]}") from error

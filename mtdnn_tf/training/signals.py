@@ -1,0 +1,39 @@
+"""Stopping on SIGTERM and Ctrl-C between two loops of steps, with the state saved."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C came, and the state was saved.
+
+    Attributes:
+        exit_code: What a shell expects of a process that a signal ended.
+    """
+
+    def __init__(self, came: signal.Signals, saved: str) -> None:
+        super().__init__(f"{came.name}: {saved}; the same command goes on from there")
+        self.exit_code = 128 + came
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[signal.Signals]]:
+    """Collects SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C stops at once.
+
+    Yields:
+        A list that is empty until one comes.
+    """
+    came: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number))
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,97 @@
+"""Every batch of a run, known by its step."""
+
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_packing import store
+from tiny import write_tasks
+
+from mtdnn_tf.config import build_experiment
+from mtdnn_tf.data.plan import TrainingPlan
+from mtdnn_tf.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def make_plan(tmp_path_factory):
+    tasks = write_tasks(tmp_path_factory.mktemp("plan"))
+
+    def make(seed=0, batch_by="example", replicas=1, rows=4, reduction="task"):
+        experiment = build_experiment(
+            {
+                "tasks": tasks,
+                "data": {"max_length": 24},
+                "batch": {"rows": rows, "length": 32},
+                "mixture": {"batch_by": batch_by},
+                "training": {"epochs": 2, "seed": seed, "loss_reduction": reduction},
+            },
+            "test",
+        )
+        rng = np.random.default_rng(0)
+        stores = {
+            name: store(rng.integers(3, 25, n)) for name, n in zip(tasks, (40, 7, 25), strict=True)
+        }
+        return TrainingPlan(experiment, stores, replicas)
+
+    return make
+
+
+def members(batch):
+    real = batch["index"] >= 0
+    return list(zip(batch["task"][real].tolist(), batch["index"][real].tolist(), strict=True))
+
+
+def epochs_of(plan):
+    """The examples of each epoch, through the batches themselves."""
+    batches = list(plan.batches(0))
+    per_step = plan.replicas
+    ends = [0, *(plan.epoch_ends * per_step)]
+    return [[m for batch in batches[a:b] for m in members(batch)] for a, b in pairwise(ends)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["example", "task"]), st.sampled_from([1, 2]))
+def test_every_example_comes_exactly_once_an_epoch(make_plan, seed, batch_by, replicas):
+    everything = [(t, i) for t, n in enumerate((40, 7, 25)) for i in range(n)]
+    first, second = epochs_of(make_plan(seed, batch_by, replicas))
+    assert sorted(first) == sorted(second) == everything
+    assert first != second
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.sampled_from(["example", "task"]))
+def test_the_batches_from_a_step_on_are_those_of_the_whole_run(make_plan, seed, step, batch_by):
+    whole = list(make_plan(seed, batch_by).batches(0))
+    tail = list(make_plan(seed, batch_by).batches(step))
+    assert len(tail) == len(whole) - step
+    for one, two in zip(whole[step:], tail, strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, two[name])
+
+
+def test_batches_by_task_hold_one_task_and_come_in_mixed_order(make_plan):
+    plan = make_plan(batch_by="task", rows=1)
+    tasks = [
+        set(batch["task"][batch["index"] >= 0])
+        for batch in islice(plan.batches(0), plan.total_steps)
+    ]
+    assert all(len(of_batch) == 1 for of_batch in tasks)
+    order = [of_batch.pop() for of_batch in tasks[: plan.epoch_ends[0]]]
+    assert order != sorted(order)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_the_weights_of_a_tasks_examples_sum_to_its_loss_weight_over_replicas(make_plan, replicas):
+    plan = make_plan(replicas=replicas)
+    batches = list(islice(plan.batches(0), replicas))
+    for task in range(3):
+        weights = [b["weight"][(b["task"] == task) & (b["index"] >= 0)].sum() for b in batches]
+        present = any(((b["task"] == task) & (b["index"] >= 0)).any() for b in batches)
+        assert sum(weights) == pytest.approx(1.0 if present else 0.0)
+
+
+def test_rows_must_divide_among_replicas(make_plan):
+    with pytest.raises(UserError, match=r"batch.rows 4 cannot be divided among 3 replicas"):
+        make_plan(replicas=3)
