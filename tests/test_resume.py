@@ -178,6 +178,8 @@ def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path)
     assert_equal_runs(unbroken, tmp_path / "run")
 
 
+WRITE_CONFIG = ("mtdnn_tf.run_directory:RunDirectory.write_experiment", 1, "before")
+FIRST_LOOP = ("mtdnn_tf.run_directory:RunDirectory.append_metrics", 1, "before")
 OPEN_DATA = "mtdnn_tf.training.training:open_run_data"
 
 
@@ -188,6 +190,23 @@ def test_sigterm_while_starting_is_heeded_as_well(experiment, unbroken, tmp_path
     assert "SIGTERM: saved at step 0 of " in terminated.stderr.splitlines()[-1]
     assert run("train", *flags).returncode == 0
     assert_equal_runs(unbroken, tmp_path / "run")
+
+
+def test_a_start_that_was_killed_leaves_nothing_to_a_run_of_another_seed(experiment, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    killed = run("", *WRITE_CONFIG, *flags, "--set=training.seed=9", script=KILLER)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    stopped = run("", *FIRST_LOOP, *flags, script=KILLER)
+    assert stopped.returncode == -signal.SIGKILL, stopped.stderr
+    fresh = run("", *FIRST_LOOP, flags[0], f"--workdir={tmp_path / 'fresh'}", script=KILLER)
+    assert fresh.returncode == -signal.SIGKILL, fresh.stderr
+    paths = [
+        tf.train.latest_checkpoint(str(tmp_path / d / "checkpoints/last")) for d in ("run", "fresh")
+    ]
+    for name, _ in tf.train.list_variables(paths[0]):
+        if "/.ATTRIBUTES/VARIABLE_VALUE" in name and not name.startswith("save_counter"):
+            one, two = (tf.train.load_variable(path, name) for path in paths)
+            np.testing.assert_array_equal(one, two, err_msg=name)
 
 
 def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):

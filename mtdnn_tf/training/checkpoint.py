@@ -58,15 +58,15 @@ class Checkpoints:
         Raises:
             UserError: It could not be written, such as on a full disk; earlier ones are untouched.
         """
-        latest = self._last.latest_checkpoint
-        if latest is None or not latest.endswith(f"-{number}"):
-            self._save(self._last, number)
+        self._save(self._last, number)
 
     def save_best(self, step: int) -> None:
-        """Saves the model as the best so far."""
+        """Saves the model as the best so far, unless that of this step is saved already."""
         self._save(self._best, step)
 
     def _save(self, manager: tf.train.CheckpointManager, number: int) -> None:
+        if (manager.latest_checkpoint or "").endswith(f"-{number}"):
+            return
         try:
             manager.save(checkpoint_number=number)
         except (tf.errors.OpError, OSError) as error:

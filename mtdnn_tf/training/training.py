@@ -6,6 +6,7 @@ The same call goes on where an earlier one was cut off, bit for bit as if it had
 import contextlib
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,8 @@ class TrainingRun:
         seed_everything(settings)
         is_new = not directory.exists
         if is_new:
+            # What a start that was killed may have left is of no known config.
+            shutil.rmtree(directory.checkpoints, ignore_errors=True)
             pretrained = resolve(experiment.encoder.pretrained)
             config, tokenizer = read_pretrained(experiment, pretrained)
         else:
