@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 METRIC_NAMES = {
     "matthews": "Matthews",
@@ -38,15 +40,17 @@ class TrainingProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
         )
-        self._id = self._bar.add_task("training", total=total_steps, completed=done, numbers="")
+        self._id = self._bar.add_task("training", total=total_steps, completed=done, speed="")
+        self._mix = Text()
+        self._live = Live(Group(self._mix, self._bar), console=self.console)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self.console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
@@ -55,7 +59,7 @@ class TrainingProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def update(
         self,
@@ -83,9 +87,8 @@ class TrainingProgress:
             for name, count in examples.items()
         )
         speed = f"{examples_per_second:.0f} examples/s, {100 * fill:.1f}% filled"
-        self._bar.update(
-            self._id, completed=step, description=f"epoch {epoch}", numbers=f"{mix} | {speed}"
-        )
+        self._bar.update(self._id, completed=step, description=f"epoch {epoch}", speed=speed)
+        self._mix.plain = mix
         if not self.console.is_terminal:
             self.print(
                 f"step {step}/{self._total} epoch {epoch} | {mix} | {speed} | {self._left(step)} left"
