@@ -8,7 +8,6 @@ between its sentences, by the tasks over pairs.
 """
 
 import importlib.resources
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,14 +79,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         train_labels = np.asarray(data.train[task.name].labels)
         baseline = majority_baseline(task, train_labels, np.asarray(store.labels))
         majority.setdefault(task.name, {})[split] = baseline
-    title = "\nDev metrics of the best checkpoint: sentences that do not occur in training"
+    title = "Dev metrics of the best checkpoint: sentences that do not occur in training"
+    console.print()
     console.print(metrics_table(title, result.metrics, result.examples, majority))
+    console.print()
     console.print(_answers_table(loaded, sentences))
-    again = shlex.quote("Your sentence, or | a pair.")
     console.print(
         f"\nThe run is in {workdir} (config.yaml, metrics.jsonl, checkpoints, predictions).\n"
         "What to try next:\n"
-        f"  make demo SENTENCES={shlex.quote(again)}\n"
+        """  make demo SENTENCES='"Your sentence." "A pair | of sentences."'\n"""
         f"  .venv/bin/python -m mtdnn_tf.predict --workdir={workdir} --task=sst2 --input=-\n"
         f"  .venv/bin/tensorboard --logdir={workdir}/events\n"
         "  the README: training on GLUE and on a task of your own",
@@ -102,7 +102,7 @@ def _answers_table(loaded: "MTDNN", sentences: Sequence[tuple[str, ...]]) -> "Ta
     """A table of what every fitting task says of some sentences and pairs."""
     from rich.table import Table
 
-    table = Table(title="\nPredictions", title_justify="left")
+    table = Table(title="Predictions", title_justify="left")
     for name in ("text", "task", "answer"):
         table.add_column(name)
     for parts in sentences:
