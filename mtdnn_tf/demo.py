@@ -77,7 +77,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     majority: dict[str, dict[str, dict[str, float]]] = {}
     for task, split, store in data.dev:
         train_labels = np.asarray(data.train[task.name].labels)
-        baseline = majority_baseline(task, train_labels, np.asarray(store.labels))
+        baseline = majority_baseline(task, train_labels, np.asarray(store.labels), store.groups)
         majority.setdefault(task.name, {})[split] = baseline
     title = "Dev metrics of the best checkpoint: sentences that do not occur in training"
     console.print()

@@ -44,7 +44,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     for (task, split, store), logits in zip(sources, result.logits, strict=True):
         if values.predictions:
             path = Path(values.predictions) / f"{task.name}_{split}.tsv"
-            write_predictions(path, task, store.uids, logits, store.labels)
+            write_predictions(path, task, store, logits)
     if values.output:
         report = {
             "workdir": values.workdir,

@@ -1,7 +1,7 @@
 """A trained model back from its run directory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import keras
@@ -29,14 +29,16 @@ class Prediction:
     """The answer to one example.
 
     Attributes:
-        label: Name of the most probable class; None for a similarity task.
-        probabilities: Label name to probability, in the spec's order; None for a similarity task.
-        score: The similarity; None for a classification task.
+        label: Name of the most probable class; None but for classification.
+        probabilities: Label name to probability, in the spec's order; None but for classification.
+        score: The similarity, or the relevance of a candidate; None for classification.
+        rank: Place of a candidate among those given for the same query, from 1; None but for ranking.
     """
 
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
     score: float | None = None
+    rank: int | None = None
 
 
 class MTDNN:
@@ -82,7 +84,7 @@ class MTDNN:
         Args:
             task: Name of the task.
             texts: A string an example for a task over one sentence, a pair of strings for a task
-                over two.
+                over two. For ranking, pairs with the same first string compete.
 
         Raises:
             UserError: There is no such task, or the texts are not what the task takes.
@@ -103,8 +105,11 @@ class MTDNN:
             skipped=0,
         )
         logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer))
-        records = prediction_records(self.head(task), rows.uids, logits)
-        return [Prediction(r.get("label"), r.get("probabilities"), r.get("score")) for r in records]
+        queries = {query: number for number, query in enumerate(rows.texts[spec.fields[0]])}
+        groups = np.array([queries[query] for query in rows.texts[spec.fields[0]]])
+        records = prediction_records(self.head(task), rows.uids, logits, groups=groups)
+        names = [field.name for field in fields(Prediction)]
+        return [Prediction(*(record.get(name) for name in names)) for record in records]
 
 
 def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:

@@ -41,7 +41,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
             path.write_bytes(content)
         rows = read_inputs(task, path)
     logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
-    records = prediction_records(loaded.head(task.name), rows.uids, logits)
+    records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
     text = format_predictions(records, values.output.endswith(".jsonl"))
     if values.output == "-":
         sys.stdout.write(text)

@@ -1,19 +1,29 @@
 """Files of predictions, one line an example."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.files import write_atomically
+from mtdnn_tf.tasks.metrics import ranks
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.training.evaluation import probabilities_of
+from mtdnn_tf.training.evaluation import (
+    candidate_probabilities,
+    predictions_of,
+    probabilities_of,
+)
 
 
 def prediction_records(
-    task: TaskSpec, uids: Iterable[str], logits: np.ndarray, labels: np.ndarray | None = None
+    task: TaskSpec,
+    uids: Iterable[str],
+    logits: np.ndarray,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yields an example's `uid`, its answer, and the right one where `labels` are given.
 
@@ -22,23 +32,44 @@ def prediction_records(
         uids: [examples].
         logits: [examples, outputs] float32.
         labels: [examples] class ids or scores.
+        groups: [examples] the query of each candidate; needed for ranking.
 
     Returns:
         `uid`; for classification `label` (a name) and `probabilities` (name to number, in the spec's
-        order), for similarity `score`; with labels also `gold`, a name or a score.
+        order), for similarity `score`, for ranking `score`, `query` (a number), `rank` (from 1) and
+        `probability` among the query's candidates; with labels also `gold`, a name or a score.
     """
-    chances = None if task.is_regression else probabilities_of(logits)
+    columns = _answers(task, logits, groups)
     for i, uid in enumerate(uids):
         record: dict[str, Any] = {"uid": str(uid)}
-        if chances is None:
-            record["score"] = float(logits[i, 0])
-        else:
-            record["label"] = task.labels[int(logits[i].argmax())]
-            record["probabilities"] = dict(zip(task.labels, map(float, chances[i]), strict=True))
+        record |= {name: values[i] for name, values in columns.items()}
         if labels is not None:
             gold = float(labels[i])
             record["gold"] = gold if task.is_regression else task.labels[int(gold)]
         yield record
+
+
+def _answers(
+    task: TaskSpec, logits: np.ndarray, groups: np.ndarray | None
+) -> dict[str, Sequence[Any]]:
+    """The columns of the answers, each with a value for every example."""
+    predictions = predictions_of(task, logits)
+    if task.is_ranking:
+        if groups is None:
+            raise ValueError(f"{task.name}: candidates are ranked within groups, none were given")
+        return {
+            "score": predictions.tolist(),
+            "query": groups.tolist(),
+            "rank": ranks(predictions, groups).tolist(),
+            "probability": candidate_probabilities(task, predictions, groups).tolist(),
+        }
+    if task.is_regression:
+        return {"score": predictions.tolist()}
+    chances = probabilities_of(logits).tolist()
+    return {
+        "label": [task.labels[i] for i in predictions],
+        "probabilities": [dict(zip(task.labels, row, strict=True)) for row in chances],
+    }
 
 
 def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
@@ -60,17 +91,11 @@ def _cell(value: Any) -> str:
     return str(value).translate(str.maketrans("\t\r\n", "   "))
 
 
-def write_predictions(
-    path: Path,
-    task: TaskSpec,
-    uids: Iterable[str],
-    logits: np.ndarray,
-    labels: np.ndarray | None = None,
-) -> None:
-    """Writes predictions, whole or not at all; `.jsonl` as JSON lines, else TSV.
+def write_predictions(path: Path, task: TaskSpec, store: TokenStore, logits: np.ndarray) -> None:
+    """Writes the predictions of a split, whole or not at all; `.jsonl` as JSON lines, else TSV.
 
     Raises:
         UserError: The file cannot be written.
     """
-    records = prediction_records(task, uids, logits, labels)
+    records = prediction_records(task, store.uids, logits, store.labels, store.groups)
     write_atomically(path, format_predictions(records, path.suffix == ".jsonl"))

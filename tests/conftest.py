@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained import resolve
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # A busy machine is no fault.
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ def random_batch(rng, examples=12, empty=3):
     index = np.arange(examples, dtype=np.int32)
     index[-empty:], task[-empty:], label[-empty:] = -1, 0, 0
     logits = {t.name: rng.normal(size=(examples, t.output_size)).astype(np.float32) for t in TASKS}
-    return {"task": task, "label": label.astype(np.float32), "index": index}, logits
+    batch = {"task": task, "label": label.astype(np.float32), "index": index}
+    return batch | {"group": np.arange(examples, dtype=np.int32)}, logits
 
 
 def test_each_example_has_the_loss_of_its_own_task():

@@ -122,9 +122,9 @@ def test_a_row_holds_no_more_examples_than_it_may():
 def test_loss_weights_make_the_mean_over_a_tasks_examples_in_the_global_batch():
     stores = [store([4, 4, 4]), store([4])]
     packed = pack(stores, 2, 24)
-    by_task = example_weights(packed, 0, [1.0, 0.5], "task")
+    by_task = example_weights(stores, packed, 0, [1.0, 0.5], "task")
     np.testing.assert_allclose(by_task, [1 / 3, 0.5])
-    by_example = example_weights(packed, 0, [1.0, 0.5], "example")
+    by_example = example_weights(stores, packed, 0, [1.0, 0.5], "example")
     np.testing.assert_allclose(by_example, [1 / 4, 0.5 / 4])
 
 

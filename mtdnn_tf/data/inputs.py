@@ -15,10 +15,10 @@ Columns = dict[str, str | int | None]
 def read_inputs(task: TaskSpec, path: Path) -> Rows:
     """Reads the texts of a task.
 
-    A `.jsonl` file has the task's fields as keys. A TSV file has a header with the task's fields
-    (or with the columns of one of the task's own splits), or no header and just the fields, in the
-    spec's order. A column or key `uid`, `index` or `id` names the rows; else their number does,
-    from 0.
+    A `.jsonl` file has the task's fields as keys; the candidates of a ranking task may be a list.
+    A TSV file has a header with the task's fields (or with the columns of one of the task's own
+    splits), or no header and just the fields, in the spec's order. A column or key `uid`, `index`
+    or `id` names the rows; else their number does, from 0.
 
     Raises:
         UserError: The file is missing, its header is not the task's, or a row is bad.
@@ -31,7 +31,12 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
         raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
     name = str(path.absolute())
     if path.suffix == ".jsonl":
-        spec = SplitSpec(file=name, columns={"label": None, **_uid(_keys(first))})
+        row = _json_object(first)
+        spec = SplitSpec(
+            file=name,
+            columns={"label": None, **_uid(list(row))},
+            candidate_lists=task.is_ranking and isinstance(row.get(task.fields[1]), list),
+        )
     elif columns := _header_columns(task, first.split("\t")):
         spec = SplitSpec(file=name, columns=columns)
     else:
@@ -75,9 +80,9 @@ def _uid(columns: list[str]) -> Columns:
     return next(({"uid": name} for name in UID_COLUMNS if name in columns), {})
 
 
-def _keys(line: str) -> list[str]:
+def _json_object(line: str) -> dict[str, object]:
     try:
         row = json.loads(line)
     except ValueError:
-        return []  # The reader of rows says what is wrong with it.
-    return list(row) if isinstance(row, dict) else []
+        return {}  # The reader of rows says what is wrong with it.
+    return row if isinstance(row, dict) else {}

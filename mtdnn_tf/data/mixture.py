@@ -14,11 +14,11 @@ from mtdnn_tf.config import MixtureSettings
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The examples of one epoch in order.
+    """The items of one epoch in order: examples, or in a ranking task queries.
 
     Attributes:
-        task: Position of each example's task in the list of tasks, [examples] int16.
-        index: Position of each example in its task's token store, [examples] int32.
+        task: Position of each item's task in the list of tasks, [items] int16.
+        index: Position of each item in its task's token store, [items] int32.
     """
 
     task: np.ndarray

@@ -48,6 +48,7 @@ class BatchShape:
             "first_slot": ints,
             "task": ints,
             "index": ints,
+            "group": ints,
             "weight": floats,
             "label": floats,
         }
@@ -76,8 +77,10 @@ def build_batch(
         `token_ids`, `type_ids`, `position_ids` (from 0 in each example), `example_ids` (from 1 in
         each row; 0 is an empty slot), each [rows, length] int32; and for each example
         `first_slot` (of the flattened slots), `task`, `index` (in its store; -1 where there is no
-        example), each [examples] int32, `weight` (0 where there is no example) and `label` (class id
-        or score; 0 where unknown), [examples] float32.
+        example) and `group` (number in the batch of the first candidate of the same query; of
+        itself in other tasks), each [examples] int32, `weight` (of the example's loss, which a query
+        has at its first candidate; 0 elsewhere) and `label` (class id or score; 0 where unknown),
+        [examples] float32.
     """
     first_row = int(packed.batches[number]) * packed.rows + replica * shape.rows
     starts = packed.row_starts[first_row : first_row + shape.rows + 1]
@@ -88,6 +91,7 @@ def build_batch(
     first_slot = np.zeros(shape.examples, np.int32)
     index = np.full(shape.examples, -1, np.int32)
     label = np.zeros(shape.examples, np.float32)
+    group = np.arange(shape.examples, dtype=np.int32)
     count = int(starts[-1] - starts[0])
     tasks = packed.task[starts[0] : starts[-1]]
     indices = packed.index[starts[0] : starts[-1]]
@@ -106,6 +110,8 @@ def build_batch(
             first_slot[example] = slot
             if store.labels is not None:
                 label[example] = store.labels[i]
+            if number_in_row > 1 and _same_query(store, tasks, indices, example):
+                group[example] = group[example - 1]
             slot = past
             example += 1
     task = np.zeros(shape.examples, np.int32)
@@ -113,33 +119,51 @@ def build_batch(
     index[:count] = indices
     weight = np.zeros(shape.examples, np.float32)
     weight[:count] = 1.0 if example_weights is None else example_weights[tasks]
+    weight[group != np.arange(shape.examples)] = 0.0
     return {
         **{name: flat.reshape(shape.rows, shape.length) for name, flat in slots.items()},
         "first_slot": first_slot,
         "task": task,
         "index": index,
+        "group": group,
         "weight": weight,
         "label": label,
     }
 
 
+def _same_query(store: TokenStore, tasks: np.ndarray, indices: np.ndarray, example: int) -> bool:
+    """Whether an example is a candidate of the same query as the one before it."""
+    if store.groups is None or tasks[example] != tasks[example - 1]:
+        return False
+    return bool(store.groups[indices[example]] == store.groups[indices[example - 1]])
+
+
 def example_weights(
-    packed: PackedEpoch, number: int, loss_weights: Sequence[float], reduction: str
+    stores: Sequence[TokenStore],
+    packed: PackedEpoch,
+    number: int,
+    loss_weights: Sequence[float],
+    reduction: str,
 ) -> np.ndarray:
-    """Weight of the loss of one example of each task, so that a sum over examples is the batch's loss.
+    """Weight of the loss of one item of each task, so that a sum over items is the batch's loss.
 
     Args:
+        stores: The token store of each task position that `packed` speaks of.
         packed: The layout of the epoch.
         number: Which batch of the epoch.
         loss_weights: Loss weight of each task.
-        reduction: `task`: loss_weight / the number of the task's examples in the global batch;
-            `example`: loss_weight / the number of all examples in the global batch.
+        reduction: `task`: loss_weight / the number of the task's items in the global batch;
+            `example`: loss_weight / the number of all items in the global batch.
     """
     first = int(packed.batches[number]) * packed.rows
-    tasks = packed.task[packed.row_starts[first] : packed.row_starts[first + packed.rows]]
+    here = slice(packed.row_starts[first], packed.row_starts[first + packed.rows])
+    tasks, indices = packed.task[here], packed.index[here]
     counts = np.bincount(tasks, minlength=len(loss_weights))
+    for task, store in enumerate(stores):
+        if store.groups is not None:
+            counts[task] = len(np.unique(store.groups[indices[tasks == task]]))
     if reduction == "example":
-        counts = np.full(len(loss_weights), len(tasks))
+        counts = np.full(len(loss_weights), counts.sum())
     return (np.asarray(loss_weights) / np.maximum(counts, 1)).astype(np.float32)
 
 

@@ -33,7 +33,12 @@ class TrainingPlan:
         self.replicas = replicas
         self.shape = BatchShape(rows // replicas, experiment.batch_length)
         self._experiment = experiment
-        self._sizes = {name: len(store) for name, store in stores.items()}
+        self._item_offsets = [store.item_offsets for store in stores.values()]
+        self._sizes = {
+            name: len(offsets) - 1 for name, offsets in zip(stores, self._item_offsets, strict=True)
+        }
+        for name, store in stores.items():
+            _check_items(name, store, self.shape)
         self._loss_weights = [experiment.tasks[name].loss_weight for name in stores]
         self.epoch = lru_cache(maxsize=2)(self._epoch)
         epochs = range(experiment.training.epochs)
@@ -51,6 +56,7 @@ class TrainingPlan:
         return pack_epoch(
             orders,
             [store.lengths for store in self.stores.values()],
+            item_offsets=self._item_offsets,
             rows=self._experiment.batch.rows,
             row_length=self.shape.length,
             most_in_row=self.shape.most_in_row,
@@ -70,7 +76,25 @@ class TrainingPlan:
             packed = self.epoch(epoch)
             number = step - int(self.epoch_ends[epoch - 1] if epoch else 0)
             weights = example_weights(
-                packed, number, self._loss_weights, self._experiment.training.loss_reduction
+                stores,
+                packed,
+                number,
+                self._loss_weights,
+                self._experiment.training.loss_reduction,
             )
             for replica in range(self.replicas):
                 yield build_batch(stores, packed, number, self.shape, replica, weights)
+
+
+def _check_items(name: str, store: TokenStore, shape: BatchShape) -> None:
+    """Raises a UserError where the candidates of a query do not fit a row."""
+    offsets = store.item_offsets
+    tokens, sizes = np.diff(store.offsets[offsets]), np.diff(offsets)
+    too_big = (tokens > shape.length) | (sizes > shape.most_in_row)
+    if too_big.any():
+        item = int(np.argmax(np.where(too_big, tokens, 0)))
+        raise UserError(
+            f"{name}/train: a query with {sizes[item]} candidates of {tokens[item]} word pieces in "
+            f"all (uid {store.uids[offsets[item]]}) does not fit a row, which holds "
+            f"{shape.most_in_row} candidates and {shape.length} word pieces; raise batch.length"
+        )

@@ -4,32 +4,23 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from mtdnn_tf.data.candidates import parse_candidates
+from mtdnn_tf.data.row import BadRow, Row
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-class BadRow(Exception):
-    """Why a row can't be used, and what was expected."""
-
-
-class Row(NamedTuple):
-    """Texts in the order of the task's fields, a class id or score (or 0), a uid (or '')."""
-
-    texts: list[str]
-    label: float
-    uid: str
-
-
 def row_parser(
     task: TaskSpec, spec: SplitSpec, path: Path, first_line: str
-) -> Callable[[str], Row]:
-    """Returns a function from a line to its row, which raises `BadRow`.
+) -> Callable[[str], list[Row]]:
+    """Returns a function from a line to its rows, which raises `BadRow`.
+
+    A line is one row, but with `candidate_lists` a row for each candidate.
 
     Args:
         task: The task.
@@ -40,6 +31,8 @@ def row_parser(
     Raises:
         UserError: The header lacks a column, or has one twice.
     """
+    if spec.candidate_lists:
+        return lambda line: parse_candidates(task, spec, line)
     # What is read of a row: text fields first, then the label, then the uid.
     names = [name for name in (*task.fields, "label", "uid") if spec.column_of(name) is not None]
     if spec.is_jsonl:
@@ -50,7 +43,7 @@ def row_parser(
     field_count = len(task.fields)
     has_labels, has_uid = "label" in names, "uid" in names
 
-    def parse(line: str) -> Row:
+    def parse(line: str) -> list[Row]:
         cells = [cell.strip() for cell in cells_of(line)]
         texts = cells[:field_count]
         if has_labels and not all(texts):
@@ -58,7 +51,7 @@ def row_parser(
         if has_uid and not cells[-1]:
             raise BadRow("uid is empty")
         label = label_of(cells[field_count]) if has_labels else 0.0
-        return Row(texts, label, cells[-1] if has_uid else "")
+        return [Row(texts, label, cells[-1] if has_uid else "")]
 
     return parse
 

@@ -1,12 +1,15 @@
 """The rows of a task's files: TSV (no quoting, as in GLUE) and JSON lines, read strictly."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from mtdnn_tf.data.row_format import BadRow, Row, row_parser
+from mtdnn_tf.data.candidates import group_rows
+from mtdnn_tf.data.row import BadRow, Row
+from mtdnn_tf.data.row_format import row_parser
 from mtdnn_tf.errors import UserError, did_you_mean, did_you_mean_file
 from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
 
@@ -21,14 +24,19 @@ class Rows:
         texts: Text field to its `n` strings, without white space at their ends.
         labels: `[n] float32`: class ids, or scores of a similarity task; None without labels.
         uids: `n` different strings: the `uid` column, or the 0-based number of the row in the file
-            (bad rows count, so that leaving one out renames no other).
+            (bad rows count, so that leaving one out renames no other). A candidate of a list has the
+            row's uid, a hyphen, and its position in the list.
         skipped: How many bad rows were left out.
+        groups: `[n] int32`, the number of each row's query, from 0; None but for ranking tasks.
+        remark: What a user should know of the rows; may be empty.
     """
 
     texts: dict[str, list[str]]
     labels: np.ndarray | None
     uids: list[str]
     skipped: int
+    groups: np.ndarray | None = None
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -58,7 +66,7 @@ def available_splits(task: TaskSpec, prefix: str, data_dir: Path) -> tuple[str, 
 
 
 def read_split(task: TaskSpec, split: str, data_dir: Path, on_bad_row: OnBadRow = "error") -> Rows:
-    """Reads one split of a task.
+    """Reads one split of a task, the rows of a ranking task put together by query.
 
     A row is bad if it has too few or too many columns, is not UTF-8 or not the expected JSON, has
     a label that the task does not have, a uid that is empty or was used before, or, in a split
@@ -90,17 +98,21 @@ def read_split(task: TaskSpec, split: str, data_dir: Path, on_bad_row: OnBadRow 
     is_strict = (spec.on_bad_row or on_bad_row) == "error"
 
     rows: list[Row] = []
+    uids: list[str] = []
+    row_lines: list[int] = []
     bad_rows: list[str] = []
-    line_of_uid: dict[str, int] = {}  # in the order of the rows
+    line_of_uid: dict[str, int] = {}
     for number, line in enumerate(lines[header_lines:], header_lines + 1):
         try:
             if isinstance(line, BadRow):
                 raise line
-            row = parse(line)
-            uid = row.uid or str(number - header_lines - 1)
+            of_line = parse(line)
+            uid = of_line[0].uid or str(number - header_lines - 1)
             if line_of_uid.setdefault(uid, number) != number:
                 raise BadRow(f"uid {uid!r} was used on line {line_of_uid[uid]} before")
-            rows.append(row)
+            rows += of_line
+            row_lines += [number] * len(of_line)
+            uids += [f"{uid}-{i}" for i in range(len(of_line))] if spec.candidate_lists else [uid]
         except BadRow as reason:
             bad_rows.append(f"{path}:{number}: {reason}")
             if is_strict:
@@ -110,11 +122,38 @@ def read_split(task: TaskSpec, split: str, data_dir: Path, on_bad_row: OnBadRow 
     if bad_rows:
         total = len(rows) + len(bad_rows)
         logging.warning("skipped %d of %d rows; the first: %s", len(bad_rows), total, bad_rows[0])
-    return Rows(
+    whole = Rows(
         texts={name: [row.texts[i] for row in rows] for i, name in enumerate(task.fields)},
         labels=np.array([row.label for row in rows], np.float32) if spec.has_labels else None,
-        uids=list(line_of_uid),
+        uids=uids,
         skipped=len(bad_rows),
+    )
+    if not task.is_ranking:
+        return whole
+    queries = row_lines if spec.candidate_lists else whole.texts[task.fields[0]]
+    return _by_query(task, whole, queries, [f"{path}:{number}" for number in row_lines])
+
+
+def _by_query(
+    task: TaskSpec, rows: Rows, queries: Sequence[Hashable], places: Sequence[str]
+) -> Rows:
+    """The rows of each query beside each other; queries that the task skips are left out."""
+    order, groups, query_count = group_rows(task, queries, rows.labels, places)
+    kept = int(groups[-1]) + 1
+    remark = ""
+    if kept < query_count:
+        remark = (
+            f"{kept:,} of {query_count:,} queries have candidates of both labels "
+            f"({kept / query_count:.1%}), with {len(order):,} of {len(rows):,} rows; "
+            "the others are left out"
+        )
+    return Rows(
+        texts={name: [column[i] for i in order] for name, column in rows.texts.items()},
+        labels=None if rows.labels is None else rows.labels[order],
+        uids=[rows.uids[i] for i in order],
+        skipped=rows.skipped,
+        groups=groups,
+        remark=remark,
     )
 
 

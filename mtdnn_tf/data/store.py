@@ -1,5 +1,6 @@
 """The token store: a task's split, tokenised once, as flat memory-mapped arrays on disk."""
 
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
-FORMAT = 1  # Part of the key: raise it when what is stored, or how text is read, changes.
+FORMAT = 2  # Part of the key: raise it when what is stored, or how text is read, changes.
 _CHUNK = 4096
 
 
@@ -30,8 +31,10 @@ class TokenStore:
         offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
         labels: [examples] float32, class ids or scores; None where the split has none.
         uids: [examples] str.
+        groups: [examples] int32, the query of each candidate, ascending; None but for ranking tasks.
         key: Hash of everything the arrays depend on.
         skipped: Bad rows that were left out.
+        remark: What a user should know of the examples; may be empty.
     """
 
     token_ids: np.ndarray
@@ -39,8 +42,10 @@ class TokenStore:
     offsets: np.ndarray
     labels: np.ndarray | None
     uids: np.ndarray
+    groups: np.ndarray | None = None
     key: str = ""
     skipped: int = 0
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -49,6 +54,16 @@ class TokenStore:
     def lengths(self) -> np.ndarray:
         """Number of tokens of each example, [examples] int64."""
         return np.diff(self.offsets)
+
+    @functools.cached_property
+    def item_offsets(self) -> np.ndarray:
+        """Item i, what a mixture draws, is examples `item_offsets[i]:item_offsets[i + 1]`.
+
+        [items + 1] int64. An item is one example, or in a ranking task all candidates of a query.
+        """
+        if self.groups is None:
+            return np.arange(len(self) + 1)
+        return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
 
 
 def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
@@ -66,7 +81,9 @@ def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> Token
         offsets=np.cumsum(np.concatenate(lengths)),
         labels=rows.labels,
         uids=np.asarray(rows.uids, np.str_),
+        groups=rows.groups,
         skipped=rows.skipped,
+        remark=rows.remark,
     )
 
 
@@ -101,6 +118,8 @@ def open_store(
         except OSError as error:
             raise UserError(f"cannot write the token store {folder}: {error.strerror}") from error
         store = _read(folder)
+    if store.remark:
+        logging.info("%s/%s: %s", task.name, split, store.remark)
     return store
 
 
@@ -122,6 +141,7 @@ def _key(
         "labels": task.labels,
         "label_values": task.label_values,
         "score_range": task.score_range,
+        "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
         "split": task.splits[split].model_dump(exclude={"file", "optional"}),
         "suffix": path.suffix,
         "on_bad_row": on_bad_row,
@@ -141,11 +161,12 @@ def _write(store: TokenStore, key: str, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        for name in ("token_ids", "type_ids", "offsets", "uids", "labels"):
+        for name in ("token_ids", "type_ids", "offsets", "uids", "labels", "groups"):
             array = getattr(store, name)
             if array is not None:
                 np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        (partial / "meta.json").write_text(json.dumps({"key": key, "skipped": store.skipped}))
+        meta = {"key": key, "skipped": store.skipped, "remark": store.remark}
+        (partial / "meta.json").write_text(json.dumps(meta))
         try:
             partial.rename(folder)
         except OSError:
@@ -167,8 +188,10 @@ def _read(folder: Path) -> TokenStore:
             offsets=array("offsets"),
             labels=array("labels") if (folder / "labels.npy").exists() else None,
             uids=array("uids"),
+            groups=array("groups") if (folder / "groups.npy").exists() else None,
             key=meta["key"],
             skipped=meta["skipped"],
+            remark=meta["remark"],
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

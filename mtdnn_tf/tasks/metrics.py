@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from mtdnn_tf.tasks.spec import CLASSIFICATION_METRICS, TaskSpec
+from mtdnn_tf.tasks.spec import CLASSIFICATION_METRICS, RANKING_METRICS, TaskSpec
 
 
 def _correlation(statistic: Callable) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -31,14 +31,36 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+def ranks(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The place of each candidate among those of its query, [n] int64, from 1.
+
+    Of candidates with equal scores each has the last of their places, so that a model that scores
+    all alike gains nothing.
+
+    Args:
+        scores: [n] float.
+        groups: [n] int, the query of each candidate.
+    """
+    place = np.empty(len(scores), np.int64)
+    by_group = np.argsort(groups, kind="stable")
+    for here in np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1):
+        place[here] = stats.rankdata(-scores[here], method="max")
+    return place
+
+
+def compute(
+    metric: str, labels: np.ndarray, predictions: np.ndarray, groups: np.ndarray | None = None
+) -> float:
     """Returns one metric over a split.
 
     Args:
         metric: `accuracy`, `f1` (class 1 is positive), `macro_f1` (mean over the classes that occur
-            in labels or predictions), `matthews`, `pearson` or `spearman`.
-        labels: `[n]` class ids, or scores for the correlations.
-        predictions: `[n]`, the same.
+            in labels or predictions), `matthews`, `pearson` or `spearman`; for ranking `mrr` (mean
+            over queries of 1 / the place of the best right candidate; see `ranks`) or
+            `accuracy_at_1` (share of queries whose first place is a right candidate).
+        labels: `[n]` class ids, or scores for the correlations; 1 for a right candidate, else 0.
+        predictions: `[n]`, the same; scores for ranking.
+        groups: `[n]` the query of each candidate, for ranking. Each has a right candidate.
 
     Returns:
         A fraction in [-1, 1]. What is undefined is 0: a correlation (Matthews too) with constant
@@ -48,8 +70,9 @@ def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
         ValueError: The metric is unknown, or the arrays are empty, differ in shape, or hold what is
             not a number, or not a class id (`f1`: 0 or 1) where one is needed.
     """
-    if metric not in _METRICS:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(_METRICS)}")
+    if metric not in _METRICS and metric not in RANKING_METRICS:
+        known = ", ".join((*_METRICS, *sorted(RANKING_METRICS)))
+        raise ValueError(f"unknown metric {metric!r}; known: {known}")
     labels, predictions = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
     if labels.ndim != 1 or labels.shape != predictions.shape:
         raise ValueError(f"{metric}: labels {labels.shape} and predictions {predictions.shape}")
@@ -62,11 +85,27 @@ def compute(metric: str, labels: np.ndarray, predictions: np.ndarray) -> float:
             raise ValueError(f"{metric}: {name} are not all class ids")
         if metric == "f1" and not np.isin(values, (0, 1)).all():
             raise ValueError(f"f1: {name} are not all 0 or 1")
+    if metric in RANKING_METRICS:
+        return _ranking_metric(metric, labels, predictions, groups)
     if metric in CLASSIFICATION_METRICS:
         labels, predictions = labels.astype(np.int64), predictions.astype(np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(_METRICS[metric](labels, predictions))
+
+
+def _ranking_metric(
+    metric: str, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None
+) -> float:
+    if groups is None or np.shape(groups) != labels.shape:
+        raise ValueError(f"{metric}: needs the query of each of the {len(labels)} candidates")
+    numbers, group = np.unique(groups, return_inverse=True)
+    best = np.full(len(numbers), np.inf)
+    right = labels > 0.5
+    np.minimum.at(best, group[right], ranks(scores, group)[right])
+    if not np.isfinite(best).all():
+        raise ValueError(f"{metric}: query {numbers[np.isinf(best)][0]} has no right candidate")
+    return float(np.mean(1 / best) if metric == "mrr" else np.mean(best == 1))
 
 
 def task_score(metrics: Mapping[str, Mapping[str, float]]) -> float:
@@ -85,11 +124,15 @@ def task_score(metrics: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def majority_baseline(
-    task: TaskSpec, train_labels: np.ndarray, dev_labels: np.ndarray
+    task: TaskSpec,
+    train_labels: np.ndarray,
+    dev_labels: np.ndarray,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Returns the task's metrics of the best answer that ignores the text.
 
-    That is the most frequent class of `train_labels` (of equals, the first), or their mean score.
+    That is the most frequent class of `train_labels` (of equals, the first), or their mean score;
+    for ranking the same score for every candidate of `groups`, the queries of `dev_labels`.
     """
     if np.size(train_labels) == 0:
         raise ValueError("no train labels")
@@ -99,4 +142,4 @@ def majority_baseline(
         classes, counts = np.unique(train_labels, return_counts=True)
         answer = classes[np.argmax(counts)]
     predictions = np.full(np.shape(dev_labels), answer)
-    return {metric: compute(metric, dev_labels, predictions) for metric in task.metrics}
+    return {metric: compute(metric, dev_labels, predictions, groups) for metric in task.metrics}

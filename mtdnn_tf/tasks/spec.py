@@ -5,12 +5,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TaskKind = Literal["single_classification", "pair_classification", "similarity"]
-MetricName = Literal["matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman"]
+TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
+MetricName = Literal[
+    "matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman", "mrr", "accuracy_at_1"
+]
 OnBadRow = Literal["error", "skip"]
 
 CLASSIFICATION_METRICS = {"matthews", "accuracy", "f1", "macro_f1"}
 REGRESSION_METRICS = {"pearson", "spearman"}
+RANKING_METRICS = {"mrr", "accuracy_at_1"}
 # What a task that is predicted with another's head cannot have.
 HEAD_FIELDS = (
     "labels",
@@ -20,6 +23,7 @@ HEAD_FIELDS = (
     "head",
     "dropout",
     "loss_weight",
+    "ranking",
 )
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 
@@ -40,6 +44,9 @@ class SplitSpec(BaseModel):
             without labels (a test set) says `label: null`.
         column_count: The exact number of columns of every row; by default the first line's.
         optional: A missing file is a warning, not an error.
+        candidate_lists: For a ranking task over a `.jsonl` file: a row holds one query and the list
+            of its candidates, and `label` is the 0-based position of the right one, or a list of
+            them. Else a row is a query with one candidate.
         on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
     """
 
@@ -50,6 +57,7 @@ class SplitSpec(BaseModel):
     columns: dict[str, str | Annotated[int, Field(ge=0)] | None] = {}
     column_count: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
+    candidate_lists: bool = False
     on_bad_row: OnBadRow | None = None
 
     @property
@@ -73,22 +81,47 @@ class SplitSpec(BaseModel):
             raise ValueError(f"columns: {positions[0]} is a position, but a .jsonl row has keys")
         if self.is_jsonl and self.column_count is not None:
             raise ValueError("column_count is for TSV files")
+        if self.candidate_lists and not self.is_jsonl:
+            raise ValueError("candidate_lists is for .jsonl files")
         return self
 
 
+class RankingSettings(BaseModel):
+    """The relevance and the loss of a ranking task (arXiv 1901.11504, Eqs 5, 8 and 9).
+
+    Attributes:
+        activation: g of Eq 5, the relevance `g(w x)`: `none` as in the released code, or `sigmoid`
+            as the paper writes. With `sigmoid` and gamma 1 the better of two candidates cannot
+            reach a probability above 0.731.
+        gamma: Factor of the relevance in the softmax over a query's candidates (Eq 9).
+        incomplete_groups: What to do in a labelled split with a query that lacks a right or a wrong
+            candidate: `error`, or `skip` it and report how many were left.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    activation: Literal["none", "sigmoid"] = "none"
+    gamma: Annotated[float, Field(gt=0)] = 1.0
+    incomplete_groups: OnBadRow = "error"
+
+
 class TaskSpec(BaseModel):
-    """A task of language understanding over one sentence or a pair.
+    """A task of language understanding over one sentence, a pair, or a query with candidates.
 
     Splits are known by name: `train` is trained on, those that begin with `dev` are evaluated,
     those that begin with `test` can be predicted.
 
     Attributes:
         name: What the task is called everywhere; lower case, digits and underscores.
-        kind: Classification of a sentence or of a pair, or similarity (a real number for a pair).
+        kind: Classification of a sentence or of a pair, similarity (a real number for a pair), or
+            ranking: a query's candidates in the order of their relevance. Rows with the same text
+            in the first field are one query; its candidates stay together in a batch.
         fields: The text fields in the order the encoder sees them.
-        labels: Label names; a label's class id is its position here, whatever the source says.
+        labels: Label names; a label's class id is its position here, whatever the source says. Of
+            the two of a ranking task, the second is that of a right candidate.
         label_values: Maps what a file says (`"0"`) to a label name; what is not listed must itself
             be a label name.
+        ranking: How a ranking task scores and learns.
         score_range: The lowest and highest score of a similarity task.
         metrics: What is reported; the mean of a task's metrics, over its dev splits, is its score.
             At least one.
@@ -113,6 +146,7 @@ class TaskSpec(BaseModel):
     labels: tuple[LabelText, ...] = ()
     label_values: dict[LabelText, LabelText] = {}
     score_range: tuple[float, float] | None = None
+    ranking: RankingSettings | None = None
     metrics: tuple[MetricName, ...] = ()
     head: Literal["linear"] = "linear"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -128,15 +162,30 @@ class TaskSpec(BaseModel):
 
     @property
     def is_regression(self) -> bool:
-        """Whether the task predicts a number, not a class."""
+        """Whether the task learns a number, not a class."""
         return self.kind == "similarity"
+
+    @property
+    def is_ranking(self) -> bool:
+        """Whether the task orders the candidates of a query."""
+        return self.kind == "ranking"
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the task's head gives one number, not the logits of classes."""
+        return self.is_regression or self.is_ranking
+
+    @property
+    def ranking_settings(self) -> RankingSettings:
+        """`ranking`, or its defaults."""
+        return self.ranking or RankingSettings()
 
     @property
     def output_size(self) -> int:
         """Size of the last axis of the task's logits; a ValueError without a head of its own."""
         if not self.has_head:
             raise ValueError(f"task {self.name} is predicted with the head of {self.predict_with}")
-        return 1 if self.is_regression else len(self.labels)
+        return 1 if self.has_score else len(self.labels)
 
     def splits_like(self, prefix: str) -> tuple[str, ...]:
         """Names of the splits that begin with `prefix` (`dev`, `test`), in the spec's order."""
@@ -160,9 +209,13 @@ class TaskSpec(BaseModel):
     def _check_answers(self) -> None:
         if not self.metrics:
             raise ValueError("metrics must name at least one")
-        allowed = REGRESSION_METRICS if self.is_regression else CLASSIFICATION_METRICS
+        allowed = CLASSIFICATION_METRICS
+        if self.has_score:
+            allowed = RANKING_METRICS if self.is_ranking else REGRESSION_METRICS
         if wrong := [m for m in self.metrics if m not in allowed]:
             raise ValueError(f"metric {wrong[0]!r} does not fit a {self.kind} task")
+        if self.ranking is not None and not self.is_ranking:
+            raise ValueError("ranking is for ranking tasks")
         if self.is_regression:
             if self.labels or self.label_values:
                 raise ValueError("a similarity task has a score, no labels")
@@ -173,6 +226,8 @@ class TaskSpec(BaseModel):
             raise ValueError("score_range is for similarity tasks")
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must be two or more different names")
+        if self.is_ranking and len(self.labels) != 2:
+            raise ValueError("a ranking task has two labels, of a wrong and of a right candidate")
         if "f1" in self.metrics and len(self.labels) != 2:
             raise ValueError("f1 is for two labels (the second is positive); use macro_f1")
         if unknown := sorted(set(self.label_values.values()) - set(self.labels)):
@@ -203,6 +258,8 @@ class TaskSpec(BaseModel):
         for name in self.fields:
             if split.column_of(name) is None:
                 raise ValueError(f"{where}.{name}: a text field must have a column")
+        if split.candidate_lists and not self.is_ranking:
+            raise ValueError(f"splits.{split_name}.candidate_lists is for ranking tasks")
         if not split.has_labels and not split_name.startswith("test"):
             raise ValueError(f"{where}.label: only a test split can be without labels")
         if not split.header and not split.is_jsonl:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
@@ -88,26 +89,41 @@ class LogitsRunner:
 
 
 def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:
-    """What the metrics compare: class ids of a classification task, scores of a regression task."""
-    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
+    """What the metrics compare: class ids, a similarity, or a candidate's relevance; [examples]."""
+    if task.is_ranking and task.ranking_settings.activation == "sigmoid":
+        return special.expit(logits[:, 0])
+    return logits[:, 0] if task.has_score else logits.argmax(axis=1)
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    return special.softmax(logits.astype(np.float64), axis=-1)
 
 
-def metrics_of(task: TaskSpec, labels: np.ndarray | None, logits: np.ndarray) -> dict[str, float]:
+def candidate_probabilities(
+    task: TaskSpec, relevance: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """The probability of each candidate among those of its query (Eq 9), [examples] float64."""
+    scores = task.ranking_settings.gamma * relevance.astype(np.float64)
+    _, group = np.unique(groups, return_inverse=True)
+    highest = np.full(group.max(initial=-1) + 1, -np.inf)
+    np.maximum.at(highest, group, scores)
+    chances = np.exp(scores - highest[group])
+    return chances / np.bincount(group, chances)[group]
+
+
+def metrics_of(task: TaskSpec, store: TokenStore, logits: np.ndarray) -> dict[str, float]:
     """All metrics of a task's spec on one split.
 
     Raises:
         ValueError: There are no labels.
     """
-    if labels is None:
+    if store.labels is None:
         raise ValueError(f"{task.name}: a split without labels cannot be evaluated")
     predictions = predictions_of(task, logits)
-    return {metric: compute(metric, labels, predictions) for metric in task.metrics}
+    return {
+        metric: compute(metric, store.labels, predictions, store.groups) for metric in task.metrics
+    }
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,7 @@ def evaluate(
     for (task, split, store), output in zip(sources, logits, strict=True):
         if not np.isfinite(output).all():
             raise UserError(f"{task.name}/{split}: the model's output is not a finite number")
-        metrics.setdefault(task.name, {})[split] = metrics_of(task, store.labels, output)
+        metrics.setdefault(task.name, {})[split] = metrics_of(task, store, output)
         examples.setdefault(task.name, {})[split] = len(store)
     scores = {name: task_score(of_splits) for name, of_splits in metrics.items()}
     return DevResult(metrics, scores, examples, logits)

@@ -19,6 +19,8 @@ METRIC_NAMES = {
     "macro_f1": "macro F1",
     "pearson": "Pearson",
     "spearman": "Spearman",
+    "mrr": "MRR",
+    "accuracy_at_1": "accuracy at 1",
 }
 
 

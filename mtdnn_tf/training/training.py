@@ -276,7 +276,7 @@ class TrainingRun:
             if self._data.dev:
                 for (task, split, store), logits in zip(self._data.dev, result.logits, strict=True):
                     path = self._directory.predictions / f"{task.name}_{split}.tsv"
-                    write_predictions(path, task, store.uids, logits, store.labels)
+                    write_predictions(path, task, store, logits)
         self._state["epochs_evaluated"].assign(epoch + 1)
         self._save()
 
