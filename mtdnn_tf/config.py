@@ -60,11 +60,14 @@ class BatchSettings(_Section):
 
     Attributes:
         rows: Rows of a global batch.
+        pieces: How many pieces a replica's part of the batch goes through in, one after another,
+            with their gradients added up: the same update with a fraction of the memory.
         length: Slots of a row; null is `data.max_length`.
         eval_rows: Rows of a global batch in evaluation and prediction.
     """
 
     rows: Positive = 8
+    pieces: Positive = 1
     length: Positive | None = None
     eval_rows: Positive = 16
 
@@ -117,7 +120,11 @@ class TrainingSettings(_Section):
         loss_reduction: What a batch's loss is: `task` is the sum over tasks of
             `loss_weight` times the mean over that task's examples in the global batch; `example`
             is the mean over all examples of `loss_weight` times their loss.
-        precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables).
+        precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables), or
+            `mixed_float16` (the loss is scaled; a step whose gradient overflows is left out and
+            halves the scale).
+        recompute: Compute the activations of each block again for the gradient instead of keeping
+            them: less memory for a third more time.
         seed: Of shuffling, dropout and new variables.
         steps_per_loop: Steps run in one call; logs, SIGTERM and checkpoints come between loops.
         checkpoint_every_steps: Steps between checkpoints; each epoch's end saves one as well.
@@ -133,7 +140,8 @@ class TrainingSettings(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     loss_reduction: Literal["task", "example"] = "task"
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    recompute: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     steps_per_loop: Positive = 10
     checkpoint_every_steps: Positive = 200

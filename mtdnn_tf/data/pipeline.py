@@ -167,7 +167,21 @@ def example_weights(
     return (np.asarray(loss_weights) / np.maximum(counts, 1)).astype(np.float32)
 
 
-def as_dataset(batches: Callable[[], Iterator[Batch]], shape: BatchShape) -> tf.data.Dataset:
-    """Wraps batches as a dataset that is read ahead in a thread of its own."""
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=shape.signature())
+def as_dataset(
+    batches: Callable[[], Iterator[Batch]], shape: BatchShape, pieces: int = 1
+) -> tf.data.Dataset:
+    """Wraps batches as a dataset that is read ahead in a thread of its own.
+
+    Args:
+        batches: Gives the batches.
+        shape: Their shape.
+        pieces: More than 1: each is a stack of so many of that shape.
+    """
+    signature = shape.signature()
+    if pieces > 1:
+        signature = {
+            name: tf.TensorSpec([pieces, *spec.shape], spec.dtype)
+            for name, spec in signature.items()
+        }
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.prefetch(8)

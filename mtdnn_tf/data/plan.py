@@ -18,20 +18,25 @@ class TrainingPlan:
 
     Attributes:
         stores: Task name to the token store of its train split.
-        shape: Shape of one replica's batch.
+        shape: Shape of one piece of one replica's batch.
         replicas: Replicas of a step, over all workers.
+        pieces: Pieces of a replica's batch.
         epoch_ends: [epochs] int64, the step after the last step of each epoch.
     """
 
     def __init__(
         self, experiment: Experiment, stores: Mapping[str, TokenStore], replicas: int = 1
     ) -> None:
-        rows = experiment.batch.rows
-        if rows % replicas:
-            raise UserError(f"batch.rows {rows} cannot be divided among {replicas} replicas")
+        rows, pieces = experiment.batch.rows, experiment.batch.pieces
+        if rows % (replicas * pieces):
+            in_pieces = f" in {pieces} pieces each" if pieces > 1 else ""
+            raise UserError(
+                f"batch.rows {rows} cannot be divided among {replicas} replicas{in_pieces}"
+            )
         self.stores = stores
         self.replicas = replicas
-        self.shape = BatchShape(rows // replicas, experiment.batch_length)
+        self.pieces = pieces
+        self.shape = BatchShape(rows // (replicas * pieces), experiment.batch_length)
         self._experiment = experiment
         self._item_offsets = [store.item_offsets for store in stores.values()]
         self._sizes = {
@@ -69,7 +74,10 @@ class TrainingPlan:
         return int(np.searchsorted(self.epoch_ends, step, side="right"))
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Yields the batches from step `start` on: for each step one batch a replica, in order."""
+        """Yields the batches from step `start` on: for each step one a replica, in order.
+
+        With several pieces the tensors of a batch are stacked: [pieces, ...].
+        """
         stores = list(self.stores.values())
         for step in range(start, self.total_steps):
             epoch = self.epoch_of(step)
@@ -83,7 +91,15 @@ class TrainingPlan:
                 self._experiment.training.loss_reduction,
             )
             for replica in range(self.replicas):
-                yield build_batch(stores, packed, number, self.shape, replica, weights)
+                parts = [
+                    build_batch(stores, packed, number, self.shape, part, weights)
+                    for part in range(replica * self.pieces, (replica + 1) * self.pieces)
+                ]
+                yield parts[0] if self.pieces == 1 else _stacked(parts)
+
+
+def _stacked(parts: list[Batch]) -> Batch:
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def _check_items(name: str, store: TokenStore, shape: BatchShape) -> None:

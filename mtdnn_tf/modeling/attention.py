@@ -1,5 +1,6 @@
 """The transformer block of BERT on a flat list of tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -7,7 +8,7 @@ from keras import KerasTensor, layers, ops
 
 from mtdnn_tf.modeling.activations import activate
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.dropout import dropout
+from mtdnn_tf.modeling.dropout import DrawnSeed, dropout
 
 MASKED = (
     -1e9
@@ -93,11 +94,14 @@ class TransformerBlock(layers.Layer):
 
     Args:
         config: The encoder's sizes.
+        recompute: In training, keep no activations of the block but its input, and compute them
+            again for the gradient: less memory for a third more time.
     """
 
-    def __init__(self, config: BertConfig, **kwargs: object) -> None:
+    def __init__(self, config: BertConfig, recompute: bool = False, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self.recompute = recompute
         policy = self.dtype_policy
         self.attention = SelfAttention(config, dtype=policy, name="attention")
         self.attention_norm, self.output_norm = (
@@ -126,8 +130,27 @@ class TransformerBlock(layers.Layer):
         training: bool | None = None,
     ) -> KerasTensor:
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
+        hidden = self.config.hidden_dropout
+        if not (self.recompute and training):
+            return self._block(tokens, layout, (seed, seed, seed), training)
+        rates = (self.config.attention_dropout, hidden, hidden)
+        seeds = [DrawnSeed(seed) if rate else seed for rate in rates]
+
+        def block(tokens: KerasTensor) -> KerasTensor:
+            return self._block(tokens, layout, seeds, training)
+
+        # TensorFlow's remat takes dense gradients only, and those of a gather are not; reshape's are.
+        return ops.reshape(keras.remat(block)(tokens), ops.shape(tokens))
+
+    def _block(
+        self,
+        tokens: KerasTensor,
+        layout: AttentionLayout,
+        seeds: Sequence[keras.random.SeedGenerator],
+        training: bool | None,
+    ) -> KerasTensor:
         rate = self.config.hidden_dropout
-        attended = self.attention(tokens, layout=layout, seed=seed, training=training)
-        tokens = self.attention_norm(tokens + dropout(attended, rate, seed, training))
+        attended = self.attention(tokens, layout=layout, seed=seeds[0], training=training)
+        tokens = self.attention_norm(tokens + dropout(attended, rate, seeds[1], training))
         wide = activate(self.intermediate(tokens), self.config.hidden_act, training)
-        return self.output_norm(tokens + dropout(self.project(wide), rate, seed, training))
+        return self.output_norm(tokens + dropout(self.project(wide), rate, seeds[2], training))

@@ -93,22 +93,29 @@ class BertEncoder(layers.Layer):
         pooling: What an example's vector is: `cls_pooler` is tanh(W [CLS] + b), as in BERT and the
             released MT-DNN; `cls` the vector at `[CLS]`; `mean` the mean over the example's tokens.
             Only `cls_pooler` has weights (`pooler`).
+        recompute: In training, compute the activations of each block again for the gradient instead
+            of keeping them.
         dtype: Keras policy, such as `float32`, `mixed_bfloat16` or `mixed_float16`. The softmax and
             the statistics of LayerNorm are float32 under each.
     """
 
     def __init__(
-        self, config: BertConfig, pooling: Pooling = "cls_pooler", **kwargs: object
+        self,
+        config: BertConfig,
+        pooling: Pooling = "cls_pooler",
+        recompute: bool = False,
+        **kwargs: object,
     ) -> None:
         super().__init__(**{"name": "encoder"} | kwargs)
         if pooling not in ("cls_pooler", "cls", "mean"):
             raise ValueError(f"pooling must be cls_pooler, cls or mean, not {pooling!r}")
         self.config = config
         self.pooling = pooling
+        self.recompute = recompute
         policy = self.dtype_policy
         self.embeddings = Embeddings(config, dtype=policy, name="embeddings")
         self.blocks = [
-            TransformerBlock(config, dtype=policy, name=f"layer_{number}")
+            TransformerBlock(config, recompute, dtype=policy, name=f"layer_{number}")
             for number in range(config.num_layers)
         ]
         self.pooler: layers.Dense | None = None
@@ -160,7 +167,11 @@ class BertEncoder(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        own = {"config": self.config.model_dump(), "pooling": self.pooling}
+        own = {
+            "config": self.config.model_dump(),
+            "pooling": self.pooling,
+            "recompute": self.recompute,
+        }
         return super().get_config() | own
 
     @classmethod

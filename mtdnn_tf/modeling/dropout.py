@@ -6,6 +6,21 @@ from keras import KerasTensor, ops
 LEVELS = 2**16
 
 
+class DrawnSeed(keras.random.SeedGenerator):
+    """A seed that is drawn already, so that what uses it can be computed again with the same mask.
+
+    Args:
+        seed: The generator that it is drawn from, now.
+    """
+
+    def __init__(self, seed: keras.random.SeedGenerator) -> None:
+        self._drawn = seed.next()
+
+    def next(self, ordered: bool = True) -> KerasTensor:
+        """The seed, the same at every call."""
+        return self._drawn
+
+
 def dropout(
     inputs: KerasTensor, rate: float, seed: keras.random.SeedGenerator, training: bool | None
 ) -> KerasTensor:

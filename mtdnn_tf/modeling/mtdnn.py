@@ -20,6 +20,7 @@ def build_mtdnn(
     form: Form = "packed",
     pooling: Pooling | None = None,
     dtype: str | None = None,
+    recompute: bool = False,
     encoder: BertEncoder | None = None,
     heads: Mapping[str, keras.layers.Layer] | None = None,
     rows: int | None = None,
@@ -40,6 +41,7 @@ def build_mtdnn(
         pooling: What an example's vector is (see `BertEncoder`); by default the encoder's, or
             `cls_pooler`.
         dtype: The encoder's Keras policy; by default the given encoder's, or `float32`.
+        recompute: See `BertEncoder`; for an encoder that is made here.
         encoder: An encoder to share with another model, such as the packed model's.
         heads: Heads to share, by task name; missing ones are made.
         rows: Static number of rows, where it is known (packed form).
@@ -53,7 +55,7 @@ def build_mtdnn(
     if not names or len(set(names)) != len(names):
         raise ValueError(f"tasks need names that differ, one task at least: {names}")
     if encoder is None:
-        encoder = BertEncoder(config, pooling or "cls_pooler", dtype=dtype or "float32")
+        encoder = BertEncoder(config, pooling or "cls_pooler", recompute, dtype=dtype or "float32")
     _check_encoder(encoder, config, pooling, dtype)
     inputs = {
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)

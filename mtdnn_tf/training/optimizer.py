@@ -47,9 +47,12 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Adamax or AdamW with decoupled weight decay, which leaves biases and LayerNorm out.
 
-    Clipping is the trainer's: it has to come after gradients are summed over replicas.
+    Under `mixed_float16` it comes in Keras' `LossScaleOptimizer`. Clipping is the trainer's: it has
+    to come after gradients are summed over replicas.
     """
     make = {"adamax": keras.optimizers.Adamax, "adamw": keras.optimizers.AdamW}[settings.optimizer]
     optimizer = make(schedule, weight_decay=settings.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=NO_WEIGHT_DECAY)
+    if settings.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

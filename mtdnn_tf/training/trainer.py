@@ -34,6 +34,8 @@ class Trainer(orbit.StandardTrainer):
         dataset: Distributed data set that yields one batch a replica each step.
         strategy: The distribution strategy.
         clip_norm: Limit of the global gradient norm; None leaves gradients as they are.
+        pieces: More than 1: the data set yields stacks of so many pieces of a replica's batch, whose
+            gradients are added up.
         xla: Compile the replica's step.
     """
 
@@ -47,37 +49,79 @@ class Trainer(orbit.StandardTrainer):
         dataset: tf.data.Dataset,
         strategy: tf.distribute.Strategy,
         clip_norm: float | None,
+        pieces: int = 1,
         xla: bool,
     ) -> None:
         super().__init__(dataset)
         self.step = step
         self._model, self._tasks, self._optimizer = model, tuple(tasks), optimizer
-        self._strategy, self._clip_norm = strategy, clip_norm
+        self._strategy, self._clip_norm, self._pieces = strategy, clip_norm, pieces
+        self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._replica_step = tf.function(self._update, jit_compile=True) if xla else self._update
         with strategy.scope():
             self._sums = tf.Variable(tf.zeros([len(self._tasks), 2]), trainable=False)
-            # Sum of gradient norms, real tokens, steps.
-            self._totals = tf.Variable(tf.zeros([3]), trainable=False)
+            # Sum of gradient norms, real tokens, steps, steps left out.
+            self._totals = tf.Variable(tf.zeros([4]), trainable=False)
 
     def _update(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        variables = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self._model(model_inputs(batch), training=True)
-            losses = example_losses(self._tasks, logits, batch)
-            loss = tf.reduce_sum(batch["weight"] * losses)
-        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        """One update; returns the sums of `task_sums` and what is added to `_totals`."""
+        gradients, sums, tokens = self._gradients(batch)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        scale = self._scale_loss(tf.ones([]))
+        gradients = [g / scale for g in gradients]
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-        # Keras' optimizer sums over replicas once more.
+        # Keras' optimizer sums over replicas once more; one that scales the loss divides by the scale.
         replicas = context.num_replicas_in_sync
-        self._optimizer.apply([g / replicas for g in gradients], variables)
+        variables = self._model.trainable_variables
+        self._optimizer.apply([g * (scale / replicas) for g in gradients], variables)
+        skipped = tf.zeros([])
+        if self._scales_loss:
+            skipped = tf.cast(~tf.math.is_finite(norm), tf.float32)
+            norm = tf.math.multiply_no_nan(norm, 1.0 - skipped)
+        return sums, tf.stack([norm / replicas, tokens, 1 / replicas, skipped / replicas])
+
+    def _gradients(
+        self, batch: dict[str, tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Gradients of a replica's batch, sums of its losses, and its number of real tokens."""
+        if self._pieces == 1:
+            return self._piece(batch)
+        zeros = (
+            [tf.zeros(v.shape, v.dtype) for v in self._model.trainable_variables],
+            tf.zeros([len(self._tasks), 2]),
+            tf.zeros([]),
+        )
+
+        def add(number: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
+            piece = {name: tensor[number] for name, tensor in batch.items()}
+            return number + 1, tf.nest.map_structure(tf.add, total, self._piece(piece))
+
+        # A loop that takes one piece after another, or all would be in memory at once.
+        _, total = tf.while_loop(
+            lambda number, _: number < self._pieces,
+            add,
+            (tf.constant(0), zeros),
+            parallel_iterations=1,
+            maximum_iterations=self._pieces,
+        )
+        return total
+
+    def _piece(self, batch: dict[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = self._model(model_inputs(batch), training=True)
+            losses = example_losses(self._tasks, logits, batch)
+            loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
+        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
+        gradients = tape.gradient(loss, self._model.trainable_variables)
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
-        totals = tf.stack([norm / replicas, tokens, 1 / replicas])
-        return task_sums(len(self._tasks), losses, batch), totals
+        return gradients, task_sums(len(self._tasks), losses, batch), tokens
+
+    def _scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        return self._optimizer.scale_loss(loss) if self._scales_loss else loss
 
     def train_loop_begin(self) -> None:
         """Starts new sums for the log."""
@@ -96,9 +140,10 @@ class Trainer(orbit.StandardTrainer):
         """Returns this loop's numbers.
 
         `loss` (mean) and `examples` (number) of each task seen; `gradient_norm`, the sum of the
-        steps' norms before clipping; `tokens`, real tokens; `steps`.
+        steps' norms before clipping; `tokens`, real tokens; `steps`; under `mixed_float16` also
+        `skipped_steps`, left out because their gradient overflowed, and `loss_scale`.
         """
-        sums, (norm, tokens, steps) = self._sums.numpy(), self._totals.numpy()
+        sums, (norm, tokens, steps, skipped) = self._sums.numpy(), self._totals.numpy()
         names = [task.name for task in self._tasks]
         seen = {name: row for name, row in zip(names, sums, strict=True) if row[1]}
         return {
@@ -107,4 +152,10 @@ class Trainer(orbit.StandardTrainer):
             "gradient_norm": float(norm),
             "tokens": int(tokens),
             "steps": round(float(steps)),
-        }
+        } | self._scaling(skipped)
+
+    def _scaling(self, skipped: float) -> dict[str, Any]:
+        if not self._scales_loss:
+            return {}
+        scale = float(self._optimizer.dynamic_scale.numpy())
+        return {"skipped_steps": round(float(skipped)), "loss_scale": scale}

@@ -89,6 +89,7 @@ class TrainingRun:
                 experiment.heads,
                 pooling=experiment.encoder.pooling,
                 dtype=settings.precision,
+                recompute=settings.recompute,
             )
             self._schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self._schedule)
@@ -154,7 +155,7 @@ class TrainingRun:
         """A trainer that goes on from the restored step."""
         plan, first = self.plan, self._get("step")
         dataset = self._strategy.distribute_datasets_from_function(
-            lambda _: as_dataset(lambda: plan.batches(first), plan.shape)
+            lambda _: as_dataset(lambda: plan.batches(first), plan.shape, plan.pieces)
         )
         return Trainer(
             model=self._model,
@@ -164,6 +165,7 @@ class TrainingRun:
             dataset=dataset,
             strategy=self._strategy,
             clip_norm=self._settings.clip_norm,
+            pieces=plan.pieces,
             xla=uses_xla(self._settings),
         )
 
@@ -208,7 +210,7 @@ class TrainingRun:
         sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
         self._progress.print(
             f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
-            f"{plan.total_steps} steps of {plan.shape.rows * plan.replicas} rows of "
+            f"{plan.total_steps} steps of {self._experiment.batch.rows} rows of "
             f"{plan.shape.length} slots"
         )
         if first == plan.total_steps and self._get("epochs_evaluated") == self._settings.epochs:
@@ -229,7 +231,7 @@ class TrainingRun:
         step = self._get("step")
         epoch = self.plan.epoch_of(step - 1) + 1
         steps = output.pop("steps")
-        slots = steps * self.plan.shape.rows * self.plan.replicas * self.plan.shape.length
+        slots = steps * self._experiment.batch.rows * self.plan.shape.length
         fill = output.pop("tokens") / slots
         seconds = time.monotonic() - self._loop_start
         examples = output["examples"]
