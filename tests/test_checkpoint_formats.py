@@ -207,7 +207,7 @@ def checkpoint_items(encoder, saved):
     if saved in ("encoder", "model"):
         return {saved: encoder}
     if saved == "classifier":
-        model = models.BertClassifier(encoder, num_classes=2, dict_outputs=True)
+        model = models.BertClassifier(encoder, num_classes=2)
         return {"model": model}
     import tf_keras
 
@@ -380,10 +380,11 @@ def test_a_missing_file_is_named(tf_folder, missing):
     assert expected in message
 
 
-@pytest.mark.parametrize("kept", [0, 100, -40])
+@pytest.mark.parametrize("kept", [0, 0.1, 0.5])
 def test_a_cut_data_file_is_told(tf_folder, kept):
     (path,) = tf_folder.glob("*.data-*")
-    path.write_bytes(path.read_bytes()[:kept])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
     message = told(read, tf_folder)
     assert "can't be read" in message
     assert "broken or cut off" in message
@@ -522,14 +523,12 @@ def test_a_pooler_that_is_not_there_is_not_made_up(both, tmp_path):
     assert set(done.written) == set(kept) == set(load_file(tmp_path / "output/model.safetensors"))
 
 
-def test_a_conversion_that_fails_leaves_nothing(google, tmp_path):
+def test_a_conversion_that_fails_leaves_nothing(both, google, tmp_path):
     change_sizes(google, intermediate_size=28)
     told(convert, str(google), tmp_path / "new" / "output")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
-    assert "cannot write" in told(
-        convert, str(google.parent / google.name), tmp_path / "file/output"
-    )
+    assert "cannot write" in told(convert, str(both[1]), tmp_path / "file" / "output")
 
 
 def test_the_command_converts_once(both, tmp_path):

@@ -199,6 +199,9 @@ class EncoderTensors(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         return self._reader[self._keys[name]]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._keys  # Mapping's own would read the tensor.
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 

@@ -30,12 +30,15 @@ class CheckpointReader(Mapping[str, np.ndarray]):
         self.path = path
         try:
             self._reader = tf.train.load_checkpoint(str(path))
-            self._keys = sorted(self._reader.get_variable_to_shape_map())
+            self._keys = dict.fromkeys(sorted(self._reader.get_variable_to_shape_map()))
         except READ_ERRORS as error:
             raise UserError(f"{path}.index: not a readable checkpoint ({_line(error)})") from None
 
     def __getitem__(self, key: str) -> np.ndarray:
         return np.asarray(self.raw(key), np.float32)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys  # Mapping's own would read the tensor.
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
