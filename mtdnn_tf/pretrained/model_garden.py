@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from mtdnn_tf.config import read_yaml
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
 from mtdnn_tf.pretrained.config_file import bert_config, read_json
+from mtdnn_tf.pretrained.object_graph import ObjectGraph
 from mtdnn_tf.pretrained.tf_checkpoint import OBJECT_GRAPH, CheckpointReader, read_checkpoint
 from mtdnn_tf.pretrained.weights import (
     POOLER,
@@ -184,7 +183,10 @@ class EncoderTensors(Mapping[str, np.ndarray]):
     def __init__(self, reader: CheckpointReader, encoder: BertEncoder) -> None:
         self._reader = reader
         graph = ObjectGraph(reader)
-        node, prefix = graph.find_encoder()
+        found = graph.find("_embedding_layer/embeddings", "layer_with_weights-0/embeddings")
+        if found is None:
+            raise UserError(f"{reader.path}: holds no BertEncoder or BertEncoderV2 of Model Garden")
+        node, prefix = found
         is_numbered = graph.follow(node, "layer_with_weights-0") is not None
         ways = {
             path: _way(path, encoder.config.num_layers if is_numbered else None)
@@ -207,58 +209,6 @@ class EncoderTensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._keys)
-
-
-class ObjectGraph:
-    """The objects in a checkpoint and the names by which they hold each other.
-
-    Args:
-        reader: An object-based checkpoint.
-
-    Raises:
-        UserError: The graph can't be read.
-    """
-
-    def __init__(self, reader: CheckpointReader) -> None:
-        self._path = reader.path
-        try:
-            self._nodes = TrackableObjectGraph.FromString(reader.raw(OBJECT_GRAPH)).nodes
-        except DecodeError:
-            raise UserError(f"{reader.path}: the graph of its objects can't be read") from None
-
-    def children(self, node: int) -> dict[str, int]:
-        """The objects that an object holds, by name."""
-        return {child.local_name: child.node_id for child in self._nodes[node].children}
-
-    def follow(self, node: int, way: str) -> int | None:
-        """The object at the end of a way such as `_pooler_layer/kernel`, if there is one."""
-        found: int | None = node
-        for name in way.split("/"):
-            found = None if found is None else self.children(found).get(name)
-        return found
-
-    def key(self, node: int | None) -> str | None:
-        """The checkpoint's key of a variable; None for any other object."""
-        attributes = [] if node is None else self._nodes[node].attributes
-        return next((a.checkpoint_key for a in attributes if a.name == "VARIABLE_VALUE"), None)
-
-    def find_encoder(self) -> tuple[int, str]:
-        """The BERT encoder that is nearest to the root, and the way to it with a final slash.
-
-        Raises:
-            UserError: There is none.
-        """
-        ways = {0: ""}
-        queue = [0]
-        for node in queue:
-            for mark in ("layer_with_weights-0/embeddings", "_embedding_layer/embeddings"):
-                if self.follow(node, mark) is not None:
-                    return node, ways[node]
-            for name, child in self.children(node).items():
-                if child not in ways:
-                    ways[child] = f"{ways[node]}{name}/"
-                    queue.append(child)
-        raise UserError(f"{self._path}: holds no BertEncoder or BertEncoderV2 of Model Garden")
 
 
 def _way(path: str, num_layers: int | None) -> str:
