@@ -62,8 +62,13 @@ class TrainingPlan:
         """The epoch that a step belongs to."""
         return int(np.searchsorted(self.epoch_ends, step, side="right"))
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Yields the batches from step `start` on: for each step one batch a replica, in order."""
+    def batches(self, start: int, replicas: range | None = None) -> Iterator[Batch]:
+        """Yields the batches from step `start` on: for each step one batch a replica, in order.
+
+        Args:
+            start: The first step.
+            replicas: The replicas whose batches are wanted; by default all.
+        """
         stores = list(self.stores.values())
         for step in range(start, self.total_steps):
             epoch = self.epoch_of(step)
@@ -72,5 +77,5 @@ class TrainingPlan:
             weights = example_weights(
                 packed, number, self._loss_weights, self._experiment.training.loss_reduction
             )
-            for replica in range(self.replicas):
+            for replica in range(self.replicas) if replicas is None else replicas:
                 yield build_batch(stores, packed, number, self.shape, replica, weights)
