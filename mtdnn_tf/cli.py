@@ -6,10 +6,14 @@ import sys
 from collections.abc import Callable
 from logging import WARNING, Formatter, LogRecord
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from mtdnn_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 PACKAGE = Path(__file__).parent
 
@@ -55,6 +59,35 @@ def run(
 
 def _is_ours_or_a_warning(record: LogRecord) -> bool:
     return record.levelno >= WARNING or Path(record.pathname).is_relative_to(PACKAGE)
+
+
+def define_strategy_flags(*, workers: bool = True) -> None:
+    """Defines the flags that `strategy_of` reads.
+
+    Args:
+        workers: Whether the binary can run as several processes.
+    """
+    names = ["auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu"]
+    if not workers:
+        names.remove("multi_worker_mirrored")
+    flags.DEFINE_enum("strategy", "auto", names, "How the work is distributed over devices.")
+    flags.DEFINE_list("devices", [], "Devices of this process: GPU:0,GPU:1 or CPU:0,CPU:1.")
+    flags.DEFINE_string("tpu", None, "Name of the TPU; by default $TPU_NAME, else local.")
+    if workers:
+        flags.DEFINE_bool("slurm", False, "Take the workers from Slurm's variables.")
+
+
+def strategy_of(values: flags.FlagValues) -> "tf.distribute.Strategy":
+    """Builds the strategy that the flags ask for; nothing of TensorFlow may have run before.
+
+    Raises:
+        UserError: Its devices are not there, or what describes the workers is wrong.
+    """
+    from mtdnn_tf.training.strategy import build_strategy
+
+    return build_strategy(
+        values.strategy, values.devices, values.tpu, slurm="slurm" in values and values.slurm
+    )
 
 
 def no_arguments(arguments: list[str]) -> None:

@@ -5,11 +5,15 @@ python -m mtdnn_tf.evaluate --workdir=runs/glue --data_dir=GLUE --output=metrics
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mtdnn_tf import cli
 from mtdnn_tf.files import write_atomically
+
+if TYPE_CHECKING:
+    from mtdnn_tf.training.workers import Workers
 
 
 def _define_flags() -> None:
@@ -18,11 +22,23 @@ def _define_flags() -> None:
     flags.DEFINE_list("tasks", [], "Tasks to evaluate; by default all.")
     flags.DEFINE_string("output", None, "Write the metrics to this JSON file.")
     flags.DEFINE_string("predictions", None, "Write a file of predictions a task and split here.")
+    cli.define_strategy_flags()
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    strategy = cli.strategy_of(values)
+    from mtdnn_tf.training.workers import Workers
+
+    workers = Workers(strategy)
+    with strategy.scope(), workers.loss_of_one_told():
+        _evaluate(values, workers)
+        workers.wait()  # No worker leaves while the chief writes.
+    return 0
+
+
+def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
     from rich.console import Console
 
     from mtdnn_tf.data.splits import open_dev
@@ -32,15 +48,20 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.training.evaluation import evaluate
     from mtdnn_tf.training.progress import metrics_table
 
+    settings_given = [values.tasks, values.checkpoint]
+    workers.check_same(json.dumps(settings_given), "the flags")
     loaded = load(values.workdir, values.checkpoint)
     tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
     settings = loaded.experiment.data
     if values.data_dir:
         settings = settings.model_copy(update={"data_dir": values.data_dir})
-    sources = open_dev(tasks, settings, loaded.tokenizer)
+    sources = workers.chief_first(lambda: open_dev(tasks, settings, loaded.tokenizer))
+    workers.check_same(json.dumps([store.key for _, _, store in sources]), "the examples")
     if not sources:
         raise UserError(f"no dev split of {', '.join(task.name for task in tasks)} to evaluate on")
     result = evaluate(loaded.runner, sources)
+    if not workers.is_chief:
+        return
     for (task, split, store), logits in zip(sources, result.logits, strict=True):
         if values.predictions:
             path = Path(values.predictions) / f"{task.name}_{split}.tsv"
@@ -57,7 +78,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         write_atomically(Path(values.output), json.dumps(report, indent=2) + "\n")
     title = f"{values.workdir} ({values.checkpoint}): mean {100 * result.mean:.1f}"
     Console().print(metrics_table(title, result.metrics, result.examples))
-    return 0
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from mtdnn_tf.config import Experiment
-from mtdnn_tf.data.pipeline import BatchShape
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import TokenStore, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
@@ -19,7 +18,7 @@ from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.checkpoint import Checkpoints
-from mtdnn_tf.training.evaluation import LogitsRunner
+from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 
 Texts = Sequence[str] | Sequence[tuple[str, ...]]
 
@@ -42,7 +41,7 @@ class Prediction:
 
 
 class MTDNN:
-    """A trained multi-task model.
+    """A trained multi-task model, of the distribution strategy in whose scope it is made.
 
     Attributes:
         model: The Keras model; takes packed batches, returns {task name: logits}.
@@ -56,8 +55,7 @@ class MTDNN:
     ) -> None:
         self.model, self.experiment, self.tokenizer = model, experiment, tokenizer
         self.tasks: dict[str, TaskSpec] = dict(experiment.tasks)
-        shape = BatchShape(experiment.batch.eval_rows, experiment.batch_length)
-        self.runner = LogitsRunner(model, shape)
+        self.runner = LogitsRunner(model, evaluation_shape(experiment))
 
     def task(self, name: str) -> TaskSpec:
         """The spec of a task.

@@ -20,18 +20,21 @@ def _define_flags() -> None:
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
     flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
     flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    strategy = cli.strategy_of(values)
     from mtdnn_tf.data.inputs import read_inputs
     from mtdnn_tf.data.store import tokenize_rows
     from mtdnn_tf.files import write_atomically
     from mtdnn_tf.loading import load
     from mtdnn_tf.predictions import format_predictions, prediction_records
 
-    loaded = load(values.workdir, values.checkpoint)
+    with strategy.scope():
+        loaded = load(values.workdir, values.checkpoint)
     task = loaded.task(values.task)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(values.input)

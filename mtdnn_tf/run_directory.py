@@ -102,15 +102,11 @@ class RunDirectory:
         Raises:
             UserError: They differ in something that changes results; names what.
         """
-        before = self.read_experiment()
-        there = dict(_flat(before.model_dump(mode="json")))
-        here = dict(_flat(experiment.model_dump(mode="json")))
-        orders = [",".join(tree.tasks) for tree in (before, experiment)]
-        there["the order of tasks"], here["the order of tasks"] = orders
+        there, here = fixed_settings(self.read_experiment()), fixed_settings(experiment)
         differences = [
             f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
             for key in {**there, **here}
-            if there.get(key) != here.get(key) and key not in FREE_SETTINGS
+            if there.get(key) != here.get(key)
         ]
         if differences:
             more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
@@ -164,6 +160,13 @@ class RunDirectory:
         ]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.metrics_file, text)
+
+
+def fixed_settings(experiment: Experiment) -> dict[str, Any]:
+    """Dotted key to value of all settings that change numbers, and the order of tasks."""
+    flat = dict(_flat(experiment.model_dump(mode="json")))
+    flat["the order of tasks"] = ",".join(experiment.tasks)
+    return {key: value for key, value in flat.items() if key not in FREE_SETTINGS}
 
 
 def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

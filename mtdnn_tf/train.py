@@ -18,17 +18,19 @@ def _define_flags() -> None:
     flags.DEFINE_string("config", None, "The experiment, a YAML file.", required=True)
     flags.DEFINE_string("workdir", None, "The run directory to write to.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    cli.define_strategy_flags()
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     experiment = load_experiment(Path(values.config), values.set, values.data_dir)
+    strategy = cli.strategy_of(values)
     from mtdnn_tf.training.signals import Interrupted
     from mtdnn_tf.training.training import train
 
     try:
-        train(experiment, Path(values.workdir))
+        train(experiment, Path(values.workdir), strategy)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code

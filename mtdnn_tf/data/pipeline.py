@@ -167,6 +167,12 @@ def example_weights(
     return (np.asarray(loss_weights) / np.maximum(counts, 1)).astype(np.float32)
 
 
+def replicas_of(context: tf.distribute.InputContext) -> range:
+    """The replicas that an input pipeline feeds: those of its worker."""
+    here = context.num_replicas_in_sync // context.num_input_pipelines
+    return range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
+
+
 def as_dataset(
     batches: Callable[[], Iterator[Batch]], shape: BatchShape, pieces: int = 1
 ) -> tf.data.Dataset:

@@ -73,10 +73,14 @@ class TrainingPlan:
         """The epoch that a step belongs to."""
         return int(np.searchsorted(self.epoch_ends, step, side="right"))
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int, replicas: range | None = None) -> Iterator[Batch]:
         """Yields the batches from step `start` on: for each step one a replica, in order.
 
         With several pieces the tensors of a batch are stacked: [pieces, ...].
+
+        Args:
+            start: The first step.
+            replicas: The replicas whose batches are wanted; by default all.
         """
         stores = list(self.stores.values())
         for step in range(start, self.total_steps):
@@ -90,7 +94,7 @@ class TrainingPlan:
                 self._loss_weights,
                 self._experiment.training.loss_reduction,
             )
-            for replica in range(self.replicas):
+            for replica in range(self.replicas) if replicas is None else replicas:
                 parts = [
                     build_batch(stores, packed, number, self.shape, part, weights)
                     for part in range(replica * self.pieces, (replica + 1) * self.pieces)

@@ -22,6 +22,7 @@ class Checkpoints:
         optimizer: Its optimizer; None to read the model alone.
         state: Further variables of the training state, by name.
         keep: How many of the last checkpoints are kept.
+        writes: Whether this process writes the folder; where it does not, saving does nothing.
     """
 
     def __init__(
@@ -31,7 +32,9 @@ class Checkpoints:
         optimizer: keras.optimizers.Optimizer | None = None,
         state: dict[str, tf.Variable] | None = None,
         keep: int = 2,
+        writes: bool = True,
     ) -> None:
+        self._writes = writes
         self._model = raw_variables(model.variables)
         parts = {"model": self._model, "state": state or {}}
         if optimizer is not None:
@@ -65,7 +68,7 @@ class Checkpoints:
         self._save(self._best, step)
 
     def _save(self, manager: tf.train.CheckpointManager, number: int) -> None:
-        if (manager.latest_checkpoint or "").endswith(f"-{number}"):
+        if not self._writes or (manager.latest_checkpoint or "").endswith(f"-{number}"):
             return
         try:
             manager.save(checkpoint_number=number)
@@ -84,7 +87,7 @@ class Checkpoints:
         Raises:
             UserError: The checkpoint does not hold the variables of this model.
         """
-        for folder in self._folders.values():
+        for folder in self._folders.values() if self._writes else ():
             remove_unlisted(folder)
         if self._last.latest_checkpoint is None:
             return False

@@ -8,14 +8,29 @@ import numpy as np
 import tensorflow as tf
 from scipy import special
 
+from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
-from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset, build_batch
+from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset, build_batch, replicas_of
 from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.trainer import model_inputs
+from mtdnn_tf.training.workers import Workers
+
+
+def evaluation_shape(
+    experiment: Experiment, strategy: tf.distribute.Strategy | None = None
+) -> BatchShape:
+    """Shape of a replica's part of a batch of `batch.eval_rows` rows, rounded up to whole rows.
+
+    Args:
+        experiment: The experiment.
+        strategy: The strategy; by default the current one.
+    """
+    replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
+    return BatchShape(-(-experiment.batch.eval_rows // replicas), experiment.batch_length)
 
 
 class LogitsRunner:
@@ -35,6 +50,7 @@ class LogitsRunner:
     ) -> None:
         self._shape = shape
         self._strategy = strategy or tf.distribute.get_strategy()
+        self._workers = Workers(self._strategy)
 
         @tf.function(reduce_retracing=True)
         def forward(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], ...]:
@@ -54,12 +70,13 @@ class LogitsRunner:
         Args:
             sources: The stores, each with the task whose head is wanted.
 
+        Each worker runs its replicas' share of the batches, and gets the logits of all.
+
         Returns:
             For each source [examples, outputs] float32, in the order of its store.
         """
-        results = [
-            np.full([len(store), task.output_size], np.nan, np.float32) for task, store in sources
-        ]
+        results = [np.zeros([len(store), task.output_size], np.float32) for task, store in sources]
+        times_run = [np.zeros(len(store), np.int32) for _, store in sources]
         stores = [store for _, store in sources]
         replicas = self._strategy.num_replicas_in_sync
         packed = pack_epoch(
@@ -70,13 +87,13 @@ class LogitsRunner:
             most_in_row=self._shape.most_in_row,
         )
 
-        def batches() -> Iterator[Batch]:
+        def batches(replicas: range) -> Iterator[Batch]:
             for number in range(len(packed)):
-                for replica in range(replicas):
+                for replica in replicas:
                     yield build_batch(stores, packed, number, self._shape, replica)
 
         dataset = self._strategy.distribute_datasets_from_function(
-            lambda _: as_dataset(batches, self._shape)
+            lambda context: as_dataset(lambda: batches(replicas_of(context)), self._shape)
         )
         for batch in dataset:
             for output in self._forward(batch):
@@ -85,7 +102,11 @@ class LogitsRunner:
                     here = (task == source) & (index >= 0)
                     logits = output[f"logits/{sources[source][0].name}"].numpy()
                     results[source][index[here]] = logits[here]
-        return results
+                    times_run[source][index[here]] += 1
+        # What another worker ran is 0 here.
+        if any((self._workers.sum(times) != 1).any() for times in times_run):
+            raise RuntimeError("not every example was run exactly once")
+        return [self._workers.sum(logits) for logits in results]
 
 
 def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:

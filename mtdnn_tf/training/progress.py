@@ -31,11 +31,18 @@ class TrainingProgress:
         total_steps: Steps of the run.
         done: Steps that an earlier process did.
         console: Where to write; by default standard output.
+        quiet: Write nothing.
     """
 
-    def __init__(self, total_steps: int, done: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        total_steps: int,
+        done: int = 0,
+        console: Console | None = None,
+        quiet: bool = False,
+    ) -> None:
         # Bound to today's stdout: Orbit's own prints are sent elsewhere while it trains.
-        self.console = console or Console(file=sys.stdout)
+        self.console = console or Console(file=sys.stdout, quiet=quiet)
         self._total = total_steps
         self._clock: tuple[int, float] | None = None  # From the first loop, which traces, on.
         self._bar = Progress(

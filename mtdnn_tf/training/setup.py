@@ -38,6 +38,25 @@ def counter(dtype: tf.DType, value: float) -> tf.Variable:
     )
 
 
+def give_replicas_own_dropout(strategy: tf.distribute.Strategy, model: keras.Model) -> None:
+    """Moves the dropout seeds of every replica but the first, so that no two drop the same entries.
+
+    The state that is saved is the first replica's, the same as after a run's start: to be called
+    once in a process, after the variables have got their values.
+    """
+    paths = ("seed_generator_state",)
+    states = [v.value for v in model.variables if v.path.endswith(paths)]
+
+    @tf.function
+    def move() -> None:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for state in states:
+            state.assign_add(tf.stack([tf.cast(replica, state.dtype), tf.zeros([], state.dtype)]))
+
+    if strategy.num_replicas_in_sync > 1:
+        strategy.run(move)
+
+
 def read_pretrained(experiment: Experiment, folder: Path) -> tuple[BertConfig, BertTokenizer]:
     """The encoder's configuration, with the experiment's dropout, and the tokenizer of a folder.
 

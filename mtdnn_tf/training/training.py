@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.config import Experiment
-from mtdnn_tf.data.pipeline import BatchShape, as_dataset
+from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
 from mtdnn_tf.data.tokenizer import BertTokenizer
@@ -27,31 +27,44 @@ from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.pretrained import load_config, load_encoder_weights, resolve
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.run_directory import RunDirectory, fixed_settings
 from mtdnn_tf.training.checkpoint import Checkpoints
-from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate
+from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate, evaluation_shape
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.progress import TrainingProgress, metrics_table
-from mtdnn_tf.training.setup import counter, read_pretrained, seed_everything, uses_xla
+from mtdnn_tf.training.setup import (
+    counter,
+    give_replicas_own_dropout,
+    read_pretrained,
+    seed_everything,
+    uses_xla,
+)
 from mtdnn_tf.training.signals import Interrupted, stop_signals
 from mtdnn_tf.training.trainer import Trainer
+from mtdnn_tf.training.workers import Workers
 
 
-def train(experiment: Experiment, workdir: Path) -> None:
+def train(
+    experiment: Experiment, workdir: Path, strategy: tf.distribute.Strategy | None = None
+) -> None:
     """Trains, or goes on training, in a run directory.
 
     Args:
         experiment: What to train.
         workdir: The run directory. Where it holds a run of the same experiment, that run goes on
-            from its last checkpoint.
+            from its last checkpoint. Several workers share it; the chief alone writes it.
+        strategy: The distribution strategy; by default the current one.
 
     Raises:
-        UserError: Something the user gave is wrong, or the disk is full.
-        Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+        UserError: Something the user gave is wrong, the disk is full, or another worker is gone.
+        Interrupted: SIGTERM or Ctrl-C came to this or another worker, and the state was saved.
     """
     directory = RunDirectory(workdir)
-    with stop_signals() as stop, directory.locked():
-        TrainingRun(experiment, directory).run(stop)
+    strategy = strategy or tf.distribute.get_strategy()
+    workers = Workers(strategy)
+    lock = directory.locked() if workers.is_chief else contextlib.nullcontext()
+    with stop_signals() as stop, lock, workers.loss_of_one_told():
+        TrainingRun(experiment, directory, strategy).run(stop)
 
 
 class TrainingRun:
@@ -60,27 +73,38 @@ class TrainingRun:
     Args:
         experiment: What to train.
         directory: Where; locked by the caller.
+        strategy: The distribution strategy; by default the current one.
 
     Attributes:
         plan: All batches of the run.
     """
 
-    def __init__(self, experiment: Experiment, directory: RunDirectory) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: RunDirectory,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         self._experiment, self._directory = experiment, directory
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._workers = workers = Workers(self._strategy)
         self._settings = settings = experiment.training
         seed_everything(settings)
-        is_new = not directory.exists
+        is_new = not self._is_there()
         if is_new:
-            # What a start that was killed may have left is of no known config.
-            shutil.rmtree(directory.checkpoints, ignore_errors=True)
+            if workers.is_chief:
+                # What a start that was killed may have left is of no known config.
+                shutil.rmtree(directory.checkpoints, ignore_errors=True)
             pretrained = resolve(experiment.encoder.pretrained)
             config, tokenizer = read_pretrained(experiment, pretrained)
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
             tokenizer = BertTokenizer.load(directory.path)
-        self._data = open_run_data(experiment.heads, experiment.data, tokenizer)
-        self._strategy = tf.distribute.get_strategy()
+        self._data = workers.chief_first(
+            lambda: open_run_data(experiment.heads, experiment.data, tokenizer)
+        )
+        workers.check_same(json.dumps(self._data.summary()), "the examples")
         self.plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
         with self._strategy.scope():
             self._model = build_mtdnn(
@@ -104,6 +128,7 @@ class TrainingRun:
             self._optimizer,
             self._state,
             settings.keep_checkpoints,
+            workers.is_chief,
         )
         if is_new:
             report = load_encoder_weights(self._model.get_layer("encoder"), pretrained)
@@ -117,15 +142,34 @@ class TrainingRun:
             self._begin(config, tokenizer)
         else:
             self._resume()
+        give_replicas_own_dropout(self._strategy, self._model)
+
+    def _is_there(self) -> bool:
+        """Whether the directory holds a run; no worker goes on before all have looked.
+
+        Raises:
+            UserError: The workers do not share the directory, or were not given the same settings.
+        """
+        settings = json.dumps(fixed_settings(self._experiment), sort_keys=True)
+        self._workers.check_same(settings, "the settings")
+        there = self._workers.gather(self._directory.exists)
+        if len(set(there)) > 1:
+            raise UserError(
+                f"{self._directory.path} holds a run on some workers and none on others; "
+                "the workdir must be one folder that all of them share"
+            )
+        return bool(there[0])
 
     def _begin(self, config: BertConfig, tokenizer: BertTokenizer) -> None:
         directory = self._directory
-        encoder_file = directory.encoder / "config.json"
-        write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
-        tokenizer.save(directory.path)
-        write_atomically(directory.data_file, json.dumps(self._data.summary(), indent=2))
+        if self._workers.is_chief:
+            encoder_file = directory.encoder / "config.json"
+            write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
+            tokenizer.save(directory.path)
+            write_atomically(directory.data_file, json.dumps(self._data.summary(), indent=2))
         self._save()
-        directory.write_experiment(self._experiment)
+        if self._workers.is_chief:
+            directory.write_experiment(self._experiment)
 
     def _resume(self) -> None:
         directory = self._directory
@@ -141,7 +185,10 @@ class TrainingRun:
             raise UserError(
                 f"{directory.path} has a config.yaml but no checkpoint; choose another --workdir"
             )
-        directory.rewind_metrics(self._get("step"), self._get("epochs_evaluated"))
+        step, epochs = self._get("step"), self._get("epochs_evaluated")
+        self._workers.check_same(f"{step} {epochs}", "the steps of the checkpoint")
+        if self._workers.is_chief:
+            directory.rewind_metrics(step, epochs)
 
     def _get(self, name: str) -> int:
         return int(self._state[name].numpy())
@@ -149,12 +196,15 @@ class TrainingRun:
     def _save(self) -> None:
         # Steps and evaluations: the sum grows with every change of the state.
         self._checkpoints.save(self._get("step") + self._get("epochs_evaluated"))
+        self._workers.wait()  # No worker leaves while the chief writes.
 
     def trainer(self) -> Trainer:
         """A trainer that goes on from the restored step."""
         plan, first = self.plan, self._get("step")
         dataset = self._strategy.distribute_datasets_from_function(
-            lambda _: as_dataset(lambda: plan.batches(first), plan.shape, plan.pieces)
+            lambda context: as_dataset(
+                lambda: plan.batches(first, replicas_of(context)), plan.shape, plan.pieces
+            )
         )
         return Trainer(
             model=self._model,
@@ -180,25 +230,27 @@ class TrainingRun:
         """
         plan, settings, strategy = self.plan, self._settings, self._strategy
         first = self._get("step")
-        eval_rows = -(-self._experiment.batch.eval_rows // strategy.num_replicas_in_sync)
-        self._runner = LogitsRunner(self._model, BatchShape(eval_rows, plan.shape.length), strategy)
-        self._progress = TrainingProgress(plan.total_steps, first)
+        is_chief = self._workers.is_chief
+        shape = evaluation_shape(self._experiment, strategy)
+        self._runner = LogitsRunner(self._model, shape, strategy)
+        self._progress = TrainingProgress(plan.total_steps, first, quiet=not is_chief)
         self._describe(first)
         self._controller = orbit.Controller(
             trainer=self.trainer(),
             strategy=strategy,
             global_step=self._state["step"],
             steps_per_loop=settings.steps_per_loop,
-            summary_dir=str(self._directory.events),
+            summary_dir=str(self._directory.events) if is_chief else None,
             train_actions=[self._log_loop],
         )
         with self._progress, _disk_errors(self._directory.path):
             while (epoch := self._get("epochs_evaluated")) < settings.epochs:
                 step, end_of_epoch = self._get("step"), int(plan.epoch_ends[epoch])
-                if stop:
+                # The workers leave together, whichever of them the signal came to.
+                if came := max(self._workers.gather(stop[0] if stop else 0)):
                     self._save()
                     saved = f"saved at step {step} of {plan.total_steps} in {self._directory.path}"
-                    raise Interrupted(stop[0], saved)
+                    raise Interrupted(signal.Signals(came), saved)
                 if step == end_of_epoch:
                     self._end_epoch(epoch)
                 else:
@@ -249,7 +301,8 @@ class TrainingRun:
         }
         record = {"kind": "train", "step": step, "epoch": epoch} | output
         timing = {"examples_per_second": speed, "seconds": seconds}
-        self._directory.append_metrics(record | {"loss": loss} | timing)
+        if self._workers.is_chief:
+            self._directory.append_metrics(record | {"loss": loss} | timing)
         output |= {"examples_per_second": speed}
         self._progress.update(
             step=step,
@@ -270,11 +323,12 @@ class TrainingRun:
         if self._data.dev:
             result = evaluate(self._runner, self._data.dev)
             score = result.mean
-            self._report(epoch, result)
+            if self._workers.is_chief:
+                self._report(epoch, result)
         if score > self._state["best_score"].numpy():
             self._state["best_score"].assign(score)
             self._checkpoints.save_best(step)
-            if self._data.dev:
+            if self._data.dev and self._workers.is_chief:
                 for (task, split, store), logits in zip(self._data.dev, result.logits, strict=True):
                     path = self._directory.predictions / f"{task.name}_{split}.tsv"
                     write_predictions(path, task, store, logits)
