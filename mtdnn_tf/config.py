@@ -1,5 +1,6 @@
 """The experiment: everything a run depends on, as one tree read from YAML."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -39,6 +40,41 @@ class EncoderSettings(_Section):
     lower_case: bool | None = None
 
 
+class InitSettings(_Section):
+    """A trained run to start from, in place of `encoder.pretrained`.
+
+    Attributes:
+        run: The run directory; its encoder, vocabulary and heads are taken. `--init_from` sets it.
+        checkpoint: Which of its checkpoints.
+        heads: Tasks whose head is taken; the others of this experiment start anew. Null takes the
+            head of every task that both have; `[]` takes the encoder alone.
+    """
+
+    run: str | None = None
+    checkpoint: Literal["best", "last"] = "best"
+    heads: tuple[str, ...] | None = None
+
+
+class Subset(_Section):
+    """A random part of a task's training examples, drawn without replacement.
+
+    Attributes:
+        count: How many examples (in a ranking task, queries).
+        fraction: Or which part of them, rounded down.
+        seed: Which drawing.
+    """
+
+    count: Positive | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.count is None) == (self.fraction is None):
+            raise ValueError("a subset has a count or a fraction")
+        return self
+
+
 class DataSettings(_Section):
     """Where text comes from and how it is cut.
 
@@ -47,12 +83,14 @@ class DataSettings(_Section):
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
+        subsets: Task name to the part of its training examples that is used.
     """
 
     data_dir: str | None = None
     cache_dir: str | None = None
     max_length: Annotated[int, Field(ge=3)] = 128
     on_bad_row: OnBadRow = "error"
+    subsets: dict[str, Subset] = {}
 
 
 class BatchSettings(_Section):
@@ -129,6 +167,8 @@ class TrainingSettings(_Section):
         steps_per_loop: Steps run in one call; logs, SIGTERM and checkpoints come between loops.
         checkpoint_every_steps: Steps between checkpoints; each epoch's end saves one as well.
         keep_checkpoints: How many of the last checkpoints are kept.
+        evaluate_every_epochs: Epochs between evaluations of the dev splits; the last epoch always
+            has one. The best checkpoint is chosen among epochs that have one.
         xla: Compile the step with XLA; `auto` is on for GPU and TPU, off for CPU.
         deterministic: Use only deterministic kernels, so that a resumed run is bit-equal.
     """
@@ -146,6 +186,7 @@ class TrainingSettings(_Section):
     steps_per_loop: Positive = 10
     checkpoint_every_steps: Positive = 200
     keep_checkpoints: Positive = 2
+    evaluate_every_epochs: Positive = 1
     xla: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = True
 
@@ -160,6 +201,7 @@ class Experiment(_Section):
 
     tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
     encoder: EncoderSettings = EncoderSettings()
+    init: InitSettings = InitSettings()
     data: DataSettings = DataSettings()
     batch: BatchSettings = BatchSettings()
     mixture: MixtureSettings = MixtureSettings()
@@ -191,11 +233,18 @@ class Experiment(_Section):
                 )
             if task.has_head and "train" not in task.splits:
                 raise ValueError(f"tasks.{task.name} has no train split")
-        for name in self.mixture.weights:
-            if name not in heads:
-                raise ValueError(
-                    f"mixture.weights names an unknown task {name!r}{did_you_mean(name, heads)}"
-                )
+        named: dict[str, Iterable[str]] = {
+            "mixture.weights": self.mixture.weights,
+            "data.subsets": self.data.subsets,
+            "init.heads": self.init.heads or (),
+        }
+        for setting, names in named.items():
+            for name in names:
+                if name not in heads:
+                    hint = did_you_mean(name, heads)
+                    raise ValueError(f"{setting} names an unknown task {name!r}{hint}")
+        if self.init.heads is not None and self.init.run is None:
+            raise ValueError("init.heads needs init.run, the run that they are taken from")
         if self.mixture.weights and (missing := set(heads) - set(self.mixture.weights)):
             raise ValueError(f"mixture.weights lacks the task {sorted(missing)[0]!r}")
         return self

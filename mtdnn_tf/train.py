@@ -5,6 +5,7 @@
 The same command goes on where a run was interrupted.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,23 +13,36 @@ from absl import flags
 
 from mtdnn_tf import cli
 from mtdnn_tf.config import load_experiment
+from mtdnn_tf.errors import UserError
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("config", None, "The experiment, a YAML file.", required=True)
-    flags.DEFINE_string("workdir", None, "The run directory to write to.", required=True)
+    flags.DEFINE_string("workdir", None, "The run directory to write to.")
     flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
     cli.define_strategy_flags()
+    flags.DEFINE_string("init_from", None, "A run to start from, in place of a pretrained encoder.")
+    flags.DEFINE_bool("dry_run", False, "Build everything, take a few steps, and write nothing.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    experiment = load_experiment(Path(values.config), values.set, values.data_dir)
+    if (values.workdir is None) != values.dry_run:
+        raise UserError(
+            "--workdir is needed, and with --dry_run nothing is written: give one of them"
+        )
+    assignments = list(values.set)
+    if values.init_from:
+        assignments.append(f"init.run={json.dumps(values.init_from)}")
+    experiment = load_experiment(Path(values.config), assignments, values.data_dir)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.training.signals import Interrupted
-    from mtdnn_tf.training.training import train
+    from mtdnn_tf.training.training import dry_run, train
 
+    if values.dry_run:
+        print(dry_run(experiment, strategy))
+        return 0
     try:
         train(experiment, Path(values.workdir), strategy)
     except Interrupted as interrupted:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtdnn_tf.config import DataSettings
+import numpy as np
+
+from mtdnn_tf.config import DataSettings, Subset
 from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
 from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import TaskSpec
 
 Source = tuple[TaskSpec, str, TokenStore]  # A task, one of its splits, and the split's examples.
@@ -79,5 +82,39 @@ def open_run_data(
         UserError: A file is missing or bad.
     """
     tasks = tuple(tasks)
-    train = {task.name: open_split(task, "train", settings, tokenizer) for task in tasks}
+    train = {task.name: open_train(task, settings, tokenizer) for task in tasks}
     return RunData(train, open_dev(tasks, settings, tokenizer))
+
+
+def open_train(task: TaskSpec, settings: DataSettings, tokenizer: BertTokenizer) -> TokenStore:
+    """Opens a task's train split, or the part of it that `data.subsets` asks for.
+
+    Raises:
+        UserError: A file is missing or bad, or the part is too small or too large.
+    """
+    store = open_split(task, "train", settings, tokenizer)
+    subset = settings.subsets.get(task.name)
+    return store if subset is None else draw_subset(task, store, subset)
+
+
+def draw_subset(task: TaskSpec, store: TokenStore, subset: Subset) -> TokenStore:
+    """Draws a part of a store's items at random, as a pure function of the subset's seed.
+
+    Raises:
+        UserError: There are not so many, or no example of some label is drawn.
+    """
+    where = f"data.subsets.{task.name}"
+    size = len(store.item_offsets) - 1
+    count = subset.count or int(size * (subset.fraction or 0))
+    if not 0 < count <= size:
+        raise UserError(f"{where}: {count:,} examples, expected 1 to {size:,}, those there are")
+    items = np.sort(np.random.default_rng([subset.seed, 5]).permutation(size)[:count])
+    drawn = store.subset(items)
+    if drawn.labels is not None:
+        for number, label in enumerate(task.labels):
+            if not (drawn.labels == number).any():
+                raise UserError(
+                    f"{where}: the {count:,} of {size:,} examples that seed {subset.seed} draws "
+                    f"have none labelled {label!r}; take more, or another seed"
+                )
+    return drawn

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,32 @@ class TokenStore:
         if self.groups is None:
             return np.arange(len(self) + 1)
         return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
+
+    def subset(self, items: np.ndarray) -> "TokenStore":
+        """A store of some of the items, in their order, with a key of its own.
+
+        Args:
+            items: [n] int, different positions of items, ascending.
+        """
+        sizes = np.diff(self.item_offsets)[items]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        examples = np.repeat(self.item_offsets[items], sizes) + within
+        lengths = self.lengths[examples]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.arange(offsets[-1]) + np.repeat(
+            self.offsets[:-1][examples] - offsets[:-1], lengths
+        )
+        digest = hashlib.sha256(f"{self.key}/{items.tolist()}".encode())
+        return replace(
+            self,
+            token_ids=self.token_ids[tokens],
+            type_ids=self.type_ids[tokens],
+            offsets=offsets,
+            labels=None if self.labels is None else self.labels[examples],
+            uids=self.uids[examples],
+            groups=None if self.groups is None else np.repeat(np.arange(len(items)), sizes),
+            key=digest.hexdigest(),
+        )
 
 
 def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:

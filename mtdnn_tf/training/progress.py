@@ -127,6 +127,7 @@ def metrics_table(
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
     examples: Mapping[str, Mapping[str, int]],
     baseline: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    baseline_name: str = "majority",
 ) -> Table:
     """A table of dev metrics in percent, one line a task, split and metric.
 
@@ -134,19 +135,21 @@ def metrics_table(
         title: Title of the table.
         metrics: Task, split and metric to a fraction.
         examples: Task and split to the number of examples.
-        baseline: The majority baseline, laid out as `metrics`.
+        baseline: What to compare with, laid out as `metrics`; a task may be missing there.
+        baseline_name: Heading of its column.
     """
     table = Table(title=title, title_justify="left")
     for name in ("task", "split", "examples", "metric", "score"):
         table.add_column(name, justify="right" if name in ("examples", "score") else "left")
     if baseline is not None:
-        table.add_column("majority", justify="right")
+        table.add_column(baseline_name, justify="right")
     for task, splits in metrics.items():
         for split, values in splits.items():
             for metric, value in values.items():
                 cells = [task, split, str(examples[task][split]), METRIC_NAMES[metric]]
                 cells.append(f"{100 * value:.1f}")
                 if baseline is not None:
-                    cells.append(f"{100 * baseline[task][split][metric]:.1f}")
+                    there = baseline.get(task, {}).get(split, {}).get(metric)
+                    cells.append("" if there is None else f"{100 * there:.1f}")
                 table.add_row(*cells)
     return table

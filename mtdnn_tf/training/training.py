@@ -6,8 +6,10 @@ The same call goes on where an earlier one was cut off, bit for bit as if it had
 import contextlib
 import json
 import math
+import resource
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,9 +26,9 @@ from mtdnn_tf.data.splits import open_run_data
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.modeling import BertConfig, build_mtdnn
+from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.predictions import write_predictions
-from mtdnn_tf.pretrained import load_config, load_encoder_weights, resolve
+from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory, fixed_settings
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate, evaluation_shape
@@ -35,13 +37,15 @@ from mtdnn_tf.training.progress import TrainingProgress, metrics_table
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
-    read_pretrained,
     seed_everything,
     uses_xla,
 )
 from mtdnn_tf.training.signals import Interrupted, stop_signals
+from mtdnn_tf.training.start import find_start
 from mtdnn_tf.training.trainer import Trainer
 from mtdnn_tf.training.workers import Workers
+
+DRY_STEPS = 2
 
 
 def train(
@@ -67,6 +71,29 @@ def train(
         TrainingRun(experiment, directory, strategy).run(stop)
 
 
+def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = None) -> str:
+    """Builds everything a run needs and takes a few steps; nothing stays on the disk but tokens.
+
+    Returns:
+        What was built, and how long a step takes.
+
+    Raises:
+        UserError: Something the user gave is wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(experiment, RunDirectory(folder), strategy)
+        output, seconds = run.try_steps(DRY_STEPS)
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in output["loss"].items())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    total = seconds * run.plan.total_steps
+    return (
+        f"{run.describe()}\n"
+        f"{run.parameters:,} parameters; {DRY_STEPS} steps taken: loss {losses}\n"
+        f"{seconds:.2f} s a step, {total / 3600:.1f} hours for all without evaluation; "
+        f"{peak:.1f} GiB of main memory at most"
+    )
+
+
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
 
@@ -90,19 +117,19 @@ class TrainingRun:
         self._workers = workers = Workers(self._strategy)
         self._settings = settings = experiment.training
         seed_everything(settings)
-        is_new = not self._is_there()
-        if is_new:
+        self._is_new = not self._is_there()
+        if self._is_new:
             if workers.is_chief:
                 # What a start that was killed may have left is of no known config.
                 shutil.rmtree(directory.checkpoints, ignore_errors=True)
-            pretrained = resolve(experiment.encoder.pretrained)
-            config, tokenizer = read_pretrained(experiment, pretrained)
+            start = find_start(experiment)
+            config, self._tokenizer = start.config, start.tokenizer
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
-            tokenizer = BertTokenizer.load(directory.path)
+            self._tokenizer = BertTokenizer.load(directory.path)
         self._data = workers.chief_first(
-            lambda: open_run_data(experiment.heads, experiment.data, tokenizer)
+            lambda: open_run_data(experiment.heads, experiment.data, self._tokenizer)
         )
         workers.check_same(json.dumps(self._data.summary()), "the examples")
         self.plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
@@ -130,16 +157,8 @@ class TrainingRun:
             settings.keep_checkpoints,
             workers.is_chief,
         )
-        if is_new:
-            report = load_encoder_weights(self._model.get_layer("encoder"), pretrained)
-            logging.info(
-                "encoder from %s: %d tensors loaded, missing: %s, unexpected: %s",
-                pretrained,
-                len(report.loaded),
-                ", ".join(report.missing) or "none",
-                ", ".join(report.unexpected) or "none",
-            )
-            self._begin(config, tokenizer)
+        if self._is_new:
+            logging.info("%s", start.fill(self._model))
         else:
             self._resume()
         give_replicas_own_dropout(self._strategy, self._model)
@@ -160,12 +179,14 @@ class TrainingRun:
             )
         return bool(there[0])
 
-    def _begin(self, config: BertConfig, tokenizer: BertTokenizer) -> None:
+    def _begin(self) -> None:
+        """Writes the small files and the first checkpoint; the config last, which makes it a run."""
         directory = self._directory
         if self._workers.is_chief:
+            config = encoder_of(self._model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
-            tokenizer.save(directory.path)
+            self._tokenizer.save(directory.path)
             write_atomically(directory.data_file, json.dumps(self._data.summary(), indent=2))
         self._save()
         if self._workers.is_chief:
@@ -218,6 +239,33 @@ class TrainingRun:
             xla=uses_xla(self._settings),
         )
 
+    def try_steps(self, count: int) -> tuple[dict[str, Any], float]:
+        """Takes a first step and then `count` more, and writes nothing.
+
+        Returns:
+            What the trainer says of the last of these steps, and the seconds that each took.
+        """
+        trainer = self.trainer()
+        trainer.train(tf.constant(1))
+        start = time.monotonic()
+        output = trainer.train(tf.constant(count))
+        return output, (time.monotonic() - start) / count
+
+    @property
+    def parameters(self) -> int:
+        """Number of the model's trainable parameters."""
+        return sum(math.prod(v.shape) for v in self._model.trainable_variables)
+
+    def describe(self) -> str:
+        """The size of the run in a line."""
+        plan = self.plan
+        sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
+        return (
+            f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
+            f"{plan.total_steps} steps of {self._experiment.batch.rows} rows of "
+            f"{plan.shape.length} slots"
+        )
+
     def run(self, stop: Sequence[signal.Signals] = ()) -> None:
         """Trains to the end.
 
@@ -229,6 +277,9 @@ class TrainingRun:
             Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
         """
         plan, settings, strategy = self.plan, self._settings, self._strategy
+        if self._is_new:
+            with _disk_errors(self._directory.path):
+                self._begin()
         first = self._get("step")
         is_chief = self._workers.is_chief
         shape = evaluation_shape(self._experiment, strategy)
@@ -258,12 +309,7 @@ class TrainingRun:
 
     def _describe(self, first: int) -> None:
         plan = self.plan
-        sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
-        self._progress.print(
-            f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
-            f"{plan.total_steps} steps of {self._experiment.batch.rows} rows of "
-            f"{plan.shape.length} slots"
-        )
+        self._progress.print(self.describe())
         if first == plan.total_steps and self._get("epochs_evaluated") == self._settings.epochs:
             self._progress.print(f"{self._directory.path} is trained already")
         elif first:
@@ -319,8 +365,11 @@ class TrainingRun:
         Killed anywhere in between, the next process does it again from the same state.
         """
         step = self._get("step")
-        score = float(epoch)  # Without dev splits the last epoch is the best.
-        if self._data.dev:
+        evaluates = (epoch + 1) % self._settings.evaluate_every_epochs == 0
+        evaluates |= epoch + 1 == self._settings.epochs
+        # Without dev splits the last epoch is the best.
+        score = -math.inf if self._data.dev else float(epoch)
+        if self._data.dev and evaluates:
             result = evaluate(self._runner, self._data.dev)
             score = result.mean
             if self._workers.is_chief:

@@ -1,0 +1,62 @@
+"""Fine-tunes a copy of a multi-task model for each of its tasks, as the MT-DNN paper does.
+
+    python -m mtdnn_tf.finetune --init_from=runs/glue --workdir=runs/glue_finetuned --data_dir=GLUE
+
+Every task gets a run directory of its own below the workdir, with the run's own settings unless a
+config or --set says otherwise. The same command goes on where it was interrupted. At its end come
+the dev metrics before and after, also in finetune.json.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from mtdnn_tf import cli
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("init_from", None, "The run to start from.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder for a run directory a task.", required=True)
+    flags.DEFINE_string("config", None, "An experiment whose tasks and settings are used.")
+    flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    flags.DEFINE_list("tasks", [], "Tasks to fine-tune for; by default all.")
+    flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
+    cli.define_strategy_flags(workers=False)
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    cli.no_arguments(arguments)
+    strategy = cli.strategy_of(values)
+    from rich.console import Console
+
+    from mtdnn_tf.training.finetuning import FineTuning, finetune_experiment
+    from mtdnn_tf.training.progress import metrics_table
+    from mtdnn_tf.training.signals import Interrupted
+
+    experiment = finetune_experiment(
+        values.init_from,
+        Path(values.config) if values.config else None,
+        values.set,
+        values.data_dir,
+    )
+    tuning = FineTuning(experiment, Path(values.workdir), values.tasks, strategy)
+    try:
+        report = tuning.run()
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        return interrupted.exit_code
+    title = f"{values.workdir}: dev metrics after fine-tuning for each task"
+    Console().print(
+        metrics_table(title, report.after, report.examples, report.before, "no fine-tuning")
+    )
+    return 0
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

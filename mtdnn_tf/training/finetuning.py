@@ -1,0 +1,153 @@
+"""Fine-tuning of a multi-task model for each task on its own (arXiv 1901.11504, section 4)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from mtdnn_tf.config import Experiment, MixtureSettings, build_experiment, load_experiment, set_key
+from mtdnn_tf.data.splits import open_dev
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.files import write_atomically
+from mtdnn_tf.loading import load
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.evaluation import evaluate
+from mtdnn_tf.training.training import train
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+REPORT_FILE = "finetune.json"
+
+
+@dataclass(frozen=True)
+class FineTuningReport:
+    """What fine-tuning changed.
+
+    Attributes:
+        before: Task, split and metric to its value in the run that was started from, a fraction.
+        after: The same of the best checkpoint of each task's own run.
+        examples: Task and split to the number of examples.
+    """
+
+    before: Metrics
+    after: Metrics
+    examples: dict[str, dict[str, int]]
+
+
+def finetune_experiment(
+    run: str, config: Path | None, assignments: Sequence[str] = (), data_dir: str | None = None
+) -> Experiment:
+    """The experiment that a run's copies are fine-tuned with, all tasks still in it.
+
+    Args:
+        run: The run to start from.
+        config: An experiment file; by default the run's own experiment, with each task's examples
+            once an epoch.
+        assignments: `key=value` texts that override single keys.
+        data_dir: Overrides `data.data_dir`.
+
+    Raises:
+        UserError: There is no such run, or a setting is wrong.
+    """
+    assignments = [*assignments, f"init.run={json.dumps(run)}"]
+    if config is not None:
+        RunDirectory(run).read_experiment()  # It has to be there.
+        return load_experiment(config, assignments, data_dir)
+    tree = RunDirectory(run).read_experiment().model_dump(mode="json")
+    tree["mixture"] = MixtureSettings().model_dump(mode="json")
+    for assignment in assignments:
+        set_key(tree, assignment)
+    if data_dir:
+        tree["data"]["data_dir"] = data_dir
+    return build_experiment(tree, run)
+
+
+class FineTuning:
+    """Runs of one task each, all started from the same run.
+
+    Args:
+        experiment: With the run to start from, and all tasks.
+        workdir: The folder for the run directories.
+        tasks: Names of the tasks to fine-tune for; by default all.
+        strategy: The distribution strategy; by default the current one.
+
+    Raises:
+        UserError: There is no such task, or the workdir is a run directory itself.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        tasks: Sequence[str] = (),
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        self._experiment, self._workdir = experiment, workdir
+        self._strategy = strategy or tf.distribute.get_strategy()
+        heads = {task.name: task for task in experiment.heads}
+        for name in tasks:
+            if name not in heads:
+                raise UserError(
+                    f"--tasks: no task {name!r} to fine-tune{did_you_mean(name, heads)}"
+                )
+        self._tasks = [heads[name] for name in tasks or heads]
+        if RunDirectory(workdir).exists:
+            raise UserError(
+                f"{workdir} is a run directory; choose a --workdir that is to hold one a task"
+            )
+
+    def run(self) -> FineTuningReport:
+        """Trains every task's copy that is not trained yet, and compares.
+
+        Raises:
+            UserError: See `train`.
+            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+        """
+        for task in self._tasks:
+            logging.info("fine-tuning for %s in %s", task.name, self._workdir / task.name)
+            keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
+            train(self._of_task(task), self._workdir / task.name, self._strategy)
+        report = self._compare()
+        write_atomically(
+            self._workdir / REPORT_FILE,
+            json.dumps({"init_from": self._experiment.init.run, **asdict(report)}, indent=2) + "\n",
+        )
+        return report
+
+    def _of_task(self, task: TaskSpec) -> Experiment:
+        """The experiment of one task, and of those that its head predicts."""
+        experiment = self._experiment
+        tasks = {
+            name: other
+            for name, other in experiment.tasks.items()
+            if task.name in (name, other.predict_with)
+        }
+        subsets = {n: s for n, s in experiment.data.subsets.items() if n == task.name}
+        heads = experiment.init.heads
+        kept = None if heads is None else tuple(n for n in heads if n == task.name)
+        tree = experiment.model_dump() | {"tasks": {n: t.model_dump() for n, t in tasks.items()}}
+        tree["data"]["subsets"] = subsets
+        tree["init"]["heads"] = kept
+        if experiment.mixture.weights:
+            tree["mixture"] = MixtureSettings().model_dump()
+        return Experiment.model_validate(tree)
+
+    def _compare(self) -> FineTuningReport:
+        before, after, examples = Metrics(), Metrics(), {}
+        with self._strategy.scope():
+            for task in self._tasks:
+                for metrics, run in ((before, self._experiment.init.run), (after, None)):
+                    keras.backend.clear_session()
+                    loaded = load(run or self._workdir / task.name)
+                    if task.name not in loaded.tasks:
+                        continue  # The task is new: there is nothing before.
+                    sources = open_dev([task], self._experiment.data, loaded.tokenizer)
+                    if sources:
+                        result = evaluate(loaded.runner, sources)
+                        metrics |= result.metrics
+                        examples |= result.examples
+        return FineTuningReport(before, after, examples)
