@@ -137,7 +137,9 @@ class FineTuning:
         return Experiment.model_validate(tree)
 
     def _compare(self) -> FineTuningReport:
-        before, after, examples = Metrics(), Metrics(), {}
+        before: Metrics = {}
+        after: Metrics = {}
+        examples: dict[str, dict[str, int]] = {}
         with self._strategy.scope():
             for task in self._tasks:
                 for metrics, run in ((before, self._experiment.init.run), (after, None)):
