@@ -114,8 +114,11 @@ class Trainer(orbit.StandardTrainer):
             logits = self._model(model_inputs(batch), training=True)
             losses = example_losses(self._tasks, logits, batch)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
+        # Zero is the pooler's where every head reads words (SAN).
+        gradients = tape.gradient(
+            loss, self._model.trainable_variables, tf.UnconnectedGradients.ZERO
+        )
         # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
-        gradients = tape.gradient(loss, self._model.trainable_variables)
         gradients = [tf.convert_to_tensor(g) for g in gradients]
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
         return gradients, task_sums(len(self._tasks), losses, batch), tokens

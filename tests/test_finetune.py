@@ -1,0 +1,241 @@
+"""Starting from another run: its encoder and heads, by name; fine-tuning a copy for each task."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from tiny import run, write_experiment
+
+import mtdnn_tf
+
+SMALL = {"training": {"epochs": 1}}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return write_experiment(tmp_path_factory.mktemp("finetune"), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def multi_task(config):
+    """A run of the three tiny tasks."""
+    workdir = config.parent / "multi_task"
+    done = run("train", f"--config={config}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def train(config, workdir, *flags):
+    return run("train", f"--config={config}", f"--workdir={workdir}", *flags)
+
+
+def first_weights(workdir):
+    """The weights that a run began with: its checkpoint of step 0, kept by the test's settings."""
+    path = str(workdir / "checkpoints" / "last" / "ckpt-0")
+    return by_name(path)
+
+
+def best_weights(workdir):
+    return by_name(tf.train.latest_checkpoint(str(workdir / "checkpoints" / "best")))
+
+
+def by_name(path):
+    names = [name for name, _ in tf.train.list_variables(path) if name.startswith("model/")]
+    return {
+        name.split("/.ATTR")[0]: tf.train.load_variable(path, name)
+        for name in names
+        if "seed_generator" not in name
+    }
+
+
+def part(weights, layer):
+    return {name: value for name, value in weights.items() if name.startswith(f"model/{layer}.S")}
+
+
+def assert_equal(one, two, differ=False):
+    assert one.keys() == two.keys()
+    assert one
+    same = [np.array_equal(one[name], two[name]) for name in one]
+    assert not all(same) if differ else all(same)
+
+
+def test_a_run_starts_from_the_encoder_and_heads_of_another(config, multi_task, tmp_path):
+    """One head is taken, one reset, one dropped; the kind of start is told."""
+    done = train(
+        config,
+        tmp_path / "run",
+        f"--init_from={multi_task}",
+        "--set=tasks.near=null",
+        "--set=init.heads=[mood]",
+        "--set=training.keep_checkpoints=9",
+        "--set=training.seed=5",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "heads taken: mood; new: same, near; left behind: same, near" in done.stderr
+    before, after = best_weights(multi_task), first_weights(tmp_path / "run")
+    assert_equal(part(before, "encoder"), part(after, "encoder"))
+    assert_equal(part(before, "head_mood"), part(after, "head_mood"))
+    assert_equal(part(before, "head_same"), part(after, "head_same"), differ=True)
+
+
+def test_tasks_can_be_added_and_dropped(config, multi_task, tmp_path):
+    tree = yaml.safe_load(config.read_text())
+    tree["tasks"] = {"same": tree["tasks"]["same"], "again": tree["tasks"]["mood"]}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(tree))
+    done = train(tmp_path / "other.yaml", tmp_path / "run", f"--init_from={multi_task}")
+    assert done.returncode == 0, done.stderr
+    assert "heads taken: same; new: again; left behind: mood, near" in done.stderr
+    assert set(mtdnn_tf.load(tmp_path / "run").tasks) == {"same", "again"}
+
+
+def test_a_started_run_needs_its_origin_no_more(config, multi_task, tmp_path):
+    import shutil
+
+    origin = shutil.copytree(multi_task, tmp_path / "origin")
+    command = (config, tmp_path / "run", f"--init_from={origin}")
+    assert train(*command).returncode == 0
+    shutil.rmtree(origin)
+    again = train(*command)
+    assert again.returncode == 0, again.stderr
+    assert "is trained already" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["init.heads=[mood,weather]"], "init.heads names an unknown task 'weather'"),
+        (["init.run=/nowhere"], "/nowhere is not a run directory"),
+        (["encoder.pooling=mean"], "encoder.pooling is mean, but cls_pooler in the run"),
+        (["encoder.lower_case=false"], "encoder.lower_case is False, but True in the run"),
+        (["data.max_length=65"], "data.max_length 65 is over the 64 positions"),
+        (
+            ["tasks.mood.labels=[good,bad]"],
+            "the head of mood cannot be taken from .*: its labels is .*'bad', 'good'.* there",
+        ),
+    ],
+)
+def test_a_start_that_does_not_fit_is_told(config, multi_task, settings, message, tmp_path):
+    flags = [f"--set=init.run={multi_task}", "--set=batch.length=65"]
+    done = train(config, tmp_path / "run", *flags, *(f"--set={x}" for x in settings))
+    assert done.returncode == 1
+    import re
+
+    assert re.search(message, done.stderr.splitlines()[-1]), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_that_the_other_run_lacks_is_told(config, multi_task, tmp_path):
+    tree = yaml.safe_load(config.read_text())
+    tree["tasks"]["again"] = tree["tasks"]["mood"]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(tree))
+    done = train(
+        tmp_path / "other.yaml",
+        tmp_path / "run",
+        f"--init_from={multi_task}",
+        "--set=init.heads=[again]",
+    )
+    assert done.returncode == 1
+    assert "has no head again; it has mood, same, near" in done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def finetuned(multi_task):
+    workdir = multi_task.parent / "finetuned"
+    done = run(
+        "finetune",
+        f"--init_from={multi_task}",
+        f"--workdir={workdir}",
+        "--tasks=mood,near",
+        "--set=training.epochs=2",
+        "--set=training.keep_checkpoints=99",
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_fine_tuning_makes_a_run_for_each_task_from_the_whole_model(multi_task, finetuned):
+    workdir, _ = finetuned
+    assert {p.name for p in workdir.iterdir()} == {"mood", "near", "finetune.json"}
+    before = best_weights(multi_task)
+    for task in ("mood", "near"):
+        assert list(mtdnn_tf.load(workdir / task).tasks) == [task]
+        after = first_weights(workdir / task)
+        for layer in ("encoder", f"head_{task}"):
+            assert_equal(part(before, layer), part(after, layer))
+
+
+def test_fine_tuning_reports_before_and_after(multi_task, finetuned):
+    workdir, printed = finetuned
+    assert "no fine-tuning" in printed
+    report = json.loads((workdir / "finetune.json").read_text())
+    assert report["init_from"] == str(multi_task)
+    assert report["examples"] == {"mood": {"dev": 32}, "near": {"dev": 32}}
+    last = [json.loads(x) for x in (multi_task / "metrics.jsonl").read_text().splitlines()][-1]
+    for task in ("mood", "near"):
+        assert report["before"][task]["dev"] == pytest.approx(last["metrics"][task]["dev"])
+        lines = (workdir / task / "metrics.jsonl").read_text().splitlines()
+        dev = [json.loads(x) for x in lines if json.loads(x)["kind"] == "dev"]
+        best = max(dev, key=lambda record: record["mean"])
+        assert report["after"][task] == pytest.approx(best["metrics"][task])
+
+
+def test_fine_tuning_goes_on_and_is_what_a_lone_run_is(config, multi_task, finetuned, tmp_path):
+    """A second call trains nothing again; a task's run equals `train --init_from` of that task."""
+    workdir, printed = finetuned
+    again = run(
+        "finetune",
+        f"--init_from={multi_task}",
+        f"--workdir={workdir}",
+        "--tasks=mood,near",
+        "--set=training.epochs=2",
+        "--set=training.keep_checkpoints=99",
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("is trained already") == 2
+    assert again.stdout.splitlines()[-12:] == printed.splitlines()[-12:]
+    tree = yaml.safe_load(config.read_text())
+    tree["tasks"] = {"near": tree["tasks"]["near"]}
+    (tmp_path / "near.yaml").write_text(yaml.safe_dump(tree))
+    alone = train(
+        tmp_path / "near.yaml",
+        tmp_path / "near",
+        f"--init_from={multi_task}",
+        "--set=training.epochs=2",
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert_equal(best_weights(tmp_path / "near"), best_weights(workdir / "near"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tasks=moood"], "no task 'moood' to fine-tune; did you mean 'mood'?"),
+        (["--set=training.epoch=1"], "training.epoch"),
+        (["--init_from=/nowhere"], "/nowhere is not a run directory"),
+    ],
+)
+def test_fine_tuning_tells_mistakes_in_a_line(multi_task, flags, message, tmp_path):
+    done = run("finetune", f"--init_from={multi_task}", f"--workdir={tmp_path / 'f'}", *flags)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+    done = run("finetune", f"--init_from={multi_task}", f"--workdir={multi_task}")
+    assert "is a run directory; choose a --workdir" in done.stderr
+
+
+def test_a_dry_run_builds_everything_and_writes_nothing(config, tmp_path):
+    before = sorted(p for p in config.parent.rglob("*") if "c" not in p.parts)
+    done = run("train", f"--config={config}", "--dry_run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 tasks, mood 96, same 96, near 96 training examples" in done.stdout
+    assert "2 steps taken: loss " in done.stdout
+    assert not list(tmp_path.iterdir())
+    assert sorted(p for p in config.parent.rglob("*") if "c" not in p.parts) == before
+
+
+def test_a_run_needs_a_workdir_and_a_dry_run_none(config, tmp_path):
+    for flags in ([], ["--dry_run", f"--workdir={tmp_path / 'run'}"]):
+        done = run("train", f"--config={config}", *flags)
+        assert done.returncode == 1
+        assert "--workdir is needed, and with --dry_run nothing is written" in done.stderr
