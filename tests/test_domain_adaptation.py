@@ -1,0 +1,123 @@
+"""The tool that compares two starts on parts of a task."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from tiny import run, write_experiment
+
+TOOL = """
+import runpy, sys
+sys.argv[0] = "tools/domain_adaptation.py"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """A multi-task run without the task `mood`, and a config of `mood` alone."""
+    folder = tmp_path_factory.mktemp("adaptation")
+    path = write_experiment(folder, training={"epochs": 1})
+    tree = yaml.safe_load(path.read_text())
+    mood = tree["tasks"].pop("mood")
+    (folder / "others.yaml").write_text(yaml.safe_dump(tree))
+    tree["tasks"] = {"mood": mood}
+    (folder / "mood.yaml").write_text(yaml.safe_dump(tree))
+    done = run("train", f"--config={folder / 'others.yaml'}", f"--workdir={folder / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def adapt(setting, workdir, *flags):
+    return run(
+        "",
+        f"--config={setting / 'mood.yaml'}",
+        f"--init_from={setting / 'run'}",
+        f"--workdir={workdir}",
+        *flags,
+        script=TOOL,
+    )
+
+
+@pytest.fixture(scope="module")
+def adapted(setting):
+    done = adapt(setting, setting / "out", "--counts=40,12", "--samplings=2")
+    assert done.returncode == 0, done.stderr
+    return setting / "out", done.stdout
+
+
+def test_each_size_start_and_sampling_is_a_run_of_its_own(adapted, setting):
+    workdir, _ = adapted
+    for start, origin in (("plain", None), ("multi_task", str(setting / "run"))):
+        keys = set()
+        for size in (12, 40):
+            for sampling in (0, 1):
+                one = workdir / start / str(size) / f"sampling_{sampling}"
+                config = yaml.safe_load((one / "config.yaml").read_text())
+                assert config["init"]["run"] == origin
+                assert config["training"]["seed"] == sampling
+                data = json.loads((one / "data.json").read_text())
+                assert data["mood/train"]["examples"] == size
+                keys.add(data["mood/train"]["key"])
+        assert len(keys) == 4, "every sampling is another part of the examples"
+
+
+def test_both_starts_see_the_same_examples(adapted):
+    workdir, _ = adapted
+    keys = [
+        json.loads((workdir / start / "12/sampling_1/data.json").read_text())["mood/train"]["key"]
+        for start in ("plain", "multi_task")
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_the_results_are_those_of_the_runs(adapted):
+    workdir, printed = adapted
+    results = json.loads((workdir / "results.json").read_text())
+    assert [(p["start"], p["examples"]) for p in results["points"]] == [
+        ("plain", 12), ("multi_task", 12), ("plain", 40), ("multi_task", 40),
+    ]  # fmt: skip
+    for point in results["points"]:
+        scores = []
+        for sampling in (0, 1):
+            one = workdir / point["start"] / str(point["examples"]) / f"sampling_{sampling}"
+            last = json.loads((one / "metrics.jsonl").read_text().splitlines()[-1])
+            scores.append(last["mean"])
+        assert point["scores"] == pytest.approx(scores)
+        assert point["mean"] == pytest.approx(np.mean(scores))
+        assert point["deviation"] == pytest.approx(np.std(scores, ddof=1))
+        assert f"{100 * point['mean']:.1f} ± {100 * point['deviation']:.1f}" in printed
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_goes_on_without_training_again(adapted, setting):
+    workdir, printed = adapted
+    again = adapt(setting, workdir, "--counts=12,40", "--samplings=2")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("is trained already") == 8
+    assert again.stdout.splitlines()[-5:] == printed.splitlines()[-5:]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give --fractions or --counts, one of them"),
+        (["--counts=3", "--fractions=0.1"], "give --fractions or --counts, one of them"),
+        (["--counts=many"], "--counts: 'many' is not a count; expected a whole number from 1"),
+        (
+            ["--fractions=1.5"],
+            "--fractions: '1.5' is not a fraction; expected above 0 and at most 1",
+        ),
+        (["--counts=1"], "none labelled"),
+        (["--fractions=0.001"], "data.subsets.mood: 0 examples, expected 1 to 96"),
+        (
+            ["--counts=5", "--set=tasks=[cola,sst2]"],
+            "takes a config of one task, not of cola, sst2",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(setting, flags, message, tmp_path):
+    done = adapt(setting, tmp_path / "out", *flags)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
