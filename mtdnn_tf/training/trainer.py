@@ -115,8 +115,9 @@ class Trainer(orbit.StandardTrainer):
             losses = example_losses(self._tasks, logits, batch)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
         # Zero is the pooler's where every head reads words (SAN).
+        variables = self._model.trainable_variables
         gradients = tape.gradient(
-            loss, self._model.trainable_variables, tf.UnconnectedGradients.ZERO
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
         gradients = [tf.convert_to_tensor(g) for g in gradients]
