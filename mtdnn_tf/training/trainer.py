@@ -34,7 +34,8 @@ class Trainer(orbit.StandardTrainer):
         dataset: Distributed data set that yields one batch a replica each step.
         strategy: The distribution strategy.
         clip_norm: Limit of the global gradient norm; None leaves gradients as they are.
-        xla: Compile the replica's step.
+        xla: Compile the replica's step; with several replicas, its gradients, since XLA cannot
+            compile a sum over devices.
     """
 
     def __init__(
@@ -53,13 +54,18 @@ class Trainer(orbit.StandardTrainer):
         self.step = step
         self._model, self._tasks, self._optimizer = model, tuple(tasks), optimizer
         self._strategy, self._clip_norm = strategy, clip_norm
-        self._replica_step = tf.function(self._update, jit_compile=True) if xla else self._update
+        self._replica_step, self._gradients_and_sums = self._update, self._differentiate
+        if xla and strategy.num_replicas_in_sync == 1:
+            self._replica_step = tf.function(self._update, jit_compile=True)
+        elif xla:
+            self._gradients_and_sums = tf.function(self._differentiate, jit_compile=True)
         with strategy.scope():
             self._sums = tf.Variable(tf.zeros([len(self._tasks), 2]), trainable=False)
             # Sum of gradient norms, real tokens, steps.
             self._totals = tf.Variable(tf.zeros([3]), trainable=False)
 
-    def _update(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def _differentiate(self, batch: dict[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of a replica's batch, and the sums that are logged of it."""
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self._model(model_inputs(batch), training=True)
@@ -67,6 +73,11 @@ class Trainer(orbit.StandardTrainer):
             loss = tf.reduce_sum(batch["weight"] * losses)
         # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        return gradients, task_sums(len(self._tasks), losses, batch)
+
+    def _update(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        variables = self._model.trainable_variables
+        gradients, sums = self._gradients_and_sums(batch)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         norm = tf.linalg.global_norm(gradients)
@@ -77,7 +88,7 @@ class Trainer(orbit.StandardTrainer):
         self._optimizer.apply([g / replicas for g in gradients], variables)
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
         totals = tf.stack([norm / replicas, tokens, 1 / replicas])
-        return task_sums(len(self._tasks), losses, batch), totals
+        return sums, totals
 
     def train_loop_begin(self) -> None:
         """Starts new sums for the log."""

@@ -257,11 +257,12 @@ class TrainingRun:
 
     def _describe(self, first: int) -> None:
         plan = self.plan
+        among = f" on {plan.replicas} replicas" if plan.replicas > 1 else ""
         sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
         self._progress.print(
             f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
             f"{plan.total_steps} steps of {plan.shape.rows * plan.replicas} rows of "
-            f"{plan.shape.length} slots"
+            f"{plan.shape.length} slots{among}"
         )
         if first == plan.total_steps and self._get("epochs_evaluated") == self._settings.epochs:
             self._progress.print(f"{self._directory.path} is trained already")
