@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mtdnn_tf.errors import UserError, did_you_mean, did_you_mean_file
 from mtdnn_tf.tasks.registry import resolve_task
@@ -14,6 +14,11 @@ from mtdnn_tf.validation import validated
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _on_or_off(value: object) -> object:
+    """Undoes YAML, which reads a bare `on` or `off` as a truth value."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 class _Section(BaseModel):
@@ -187,7 +192,7 @@ class TrainingSettings(_Section):
     checkpoint_every_steps: Positive = 200
     keep_checkpoints: Positive = 2
     evaluate_every_epochs: Positive = 1
-    xla: Literal["auto", "on", "off"] = "auto"
+    xla: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
     deterministic: bool = True
 
 

@@ -1,29 +1,19 @@
-"""Two replicas take the same steps as one: gradients are summed first, then clipped."""
+"""Two replicas in one process take the same steps as one: gradients are summed, then clipped."""
 
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_resume import KILLER, assert_equal_runs
 from tiny import run, write_experiment
 
-TWO_REPLICAS = """
-import sys
-from pathlib import Path
-import tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from mtdnn_tf.config import load_experiment
-from mtdnn_tf.training.training import train
-experiment = load_experiment(Path(sys.argv[1]), sys.argv[3:])
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    assert tf.distribute.get_strategy().num_replicas_in_sync == 2
-    train(experiment, Path(sys.argv[2]))
-"""
+TWO = "--devices=CPU:0,CPU:1"
 NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
     "training": {"epochs": 1, "clip_norm": 0.3, "learning_rate": 0.001},
 }
+NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near")]
 
 
 def records(workdir):
@@ -31,19 +21,11 @@ def records(workdir):
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("batch_by", ["example", "task"])
-def test_one_replica_equals_two(batch_by, tmp_path):
-    path = write_experiment(tmp_path, mixture={"batch_by": batch_by}, **NO_DROPOUT)
-    off = [f"tasks.{name}.dropout=0" for name in ("mood", "same", "near")]
-    one = run(
-        "train", f"--config={path}", f"--workdir={tmp_path / '1'}", *(f"--set={x}" for x in off)
-    )
-    assert one.returncode == 0, one.stderr
-    two = run("", path, tmp_path / "2", *off, script=TWO_REPLICAS)
-    assert two.returncode == 0, two.stderr
-
-    first, second = records(tmp_path / "1"), records(tmp_path / "2")
+def assert_same_steps(one, two):
+    """Two runs had the same losses at each loop of steps, and end with the same model."""
+    first, second = records(one), records(two)
     assert len(first) == len(second) > 5
+    assert [r["step"] for r in first if r["kind"] == "train"][-1] >= 20
     norms = [record["gradient_norm"] for record in first if record["kind"] == "train"]
     assert min(norms) > 0.3, "clipping must be active, or this test shows little"
     for a, b in zip(first, second, strict=True):
@@ -52,9 +34,85 @@ def test_one_replica_equals_two(batch_by, tmp_path):
             assert a["examples"] == b["examples"]
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
             assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
-    paths = [tf.train.latest_checkpoint(str(tmp_path / d / "checkpoints/last")) for d in "12"]
+    paths = [tf.train.latest_checkpoint(str(run / "checkpoints/last")) for run in (one, two)]
     names = [name for name, _ in tf.train.list_variables(paths[0]) if name.startswith("model/")]
     assert len(names) > 30
     for name in names:
         values = [tf.train.load_variable(p, name) for p in paths]
         np.testing.assert_allclose(*values, atol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def one_replica(tmp_path_factory):
+    """The config of a run without dropout, and the run on one replica."""
+    folder = tmp_path_factory.mktemp("one")
+    path = write_experiment(folder, **NO_DROPOUT)
+    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}", *NO_HEAD_DROPOUT)
+    assert done.returncode == 0, done.stderr
+    return path, folder / "run"
+
+
+def test_one_replica_equals_two(one_replica, tmp_path):
+    path, one = one_replica
+    flags = [f"--config={path}", f"--workdir={tmp_path / 'two'}", TWO, *NO_HEAD_DROPOUT]
+    two = run("train", *flags)
+    assert two.returncode == 0, two.stderr
+    assert "4 rows of 48 slots on 2 replicas" in two.stdout
+    assert_same_steps(one, tmp_path / "two")
+
+
+def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
+    path = write_experiment(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
+    for name, devices in (("1", "--devices=CPU:0"), ("2", TWO)):
+        flags = [f"--config={path}", f"--workdir={tmp_path / name}", devices, *NO_HEAD_DROPOUT]
+        done = run("train", *flags)
+        assert done.returncode == 0, done.stderr
+    assert_same_steps(tmp_path / "1", tmp_path / "2")
+
+
+@pytest.mark.parametrize("devices", ["--devices=CPU:0", TWO])
+def test_a_step_compiled_by_xla_is_the_same_step(devices, one_replica, tmp_path):
+    """What a TPU needs as well: static shapes, and no strings on the device."""
+    path, one = one_replica
+    flags = [f"--config={path}", f"--workdir={tmp_path / 'xla'}", devices, *NO_HEAD_DROPOUT]
+    compiled = run("train", *flags, "--set=training.xla=on")
+    assert compiled.returncode == 0, compiled.stderr
+    assert_same_steps(one, tmp_path / "xla")
+
+
+def test_two_replicas_evaluate_to_the_same_numbers_as_one(one_replica, tmp_path):
+    reports = {}
+    for devices in ("CPU:0", "CPU:0,CPU:1"):
+        output = tmp_path / f"{devices}.json"
+        flags = [f"--workdir={one_replica[1]}", f"--devices={devices}", f"--output={output}"]
+        done = run("evaluate", *flags)
+        assert done.returncode == 0, done.stderr
+        reports[devices] = json.loads(output.read_text())
+    one, two = reports.values()
+    assert one["examples"] == two["examples"]
+    for task, splits in one["metrics"].items():
+        assert splits["dev"] == pytest.approx(two["metrics"][task]["dev"], abs=1e-5)
+
+
+def test_two_replicas_drop_different_entries_and_resume_bit_equal(tmp_path):
+    path = write_experiment(tmp_path)
+    flags = [f"--config={path}", TWO]
+    unbroken = run("train", *flags, f"--workdir={tmp_path / 'unbroken'}")
+    assert unbroken.returncode == 0, unbroken.stderr
+    flags.append(f"--workdir={tmp_path / 'broken'}")
+    place = "mtdnn_tf.run_directory:RunDirectory.append_metrics"
+    killed = run("", place, 5, "before", *flags, script=KILLER)
+    assert killed.returncode == -9, killed.stderr
+    done = run("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step " in done.stdout
+    assert_equal_runs(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_rows_that_cannot_be_divided_are_told_in_one_line(tmp_path):
+    path = write_experiment(tmp_path, batch={"rows": 3})
+    done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}", TWO)
+    assert done.returncode == 1
+    message = done.stderr.strip().splitlines()[-1]
+    assert message == "error: batch.rows 3 cannot be divided among 2 replicas"
+    assert not (tmp_path / "run").exists()

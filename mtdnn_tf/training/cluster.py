@@ -36,13 +36,13 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    cluster: Annotated[
-        dict[Job, Annotated[list[Address], Field(min_length=1)]], Field(min_length=1)
-    ]
+    cluster: dict[Job, list[Address]]
     task: Task
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.addresses:
+            raise ValueError("cluster has no address; expected those of all workers")
         if len(self.cluster.get("chief", [])) > 1:
             raise ValueError("cluster.chief has several addresses; there is one chief")
         if len(set(self.addresses)) < len(self.addresses):

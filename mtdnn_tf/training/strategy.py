@@ -43,14 +43,13 @@ def build_strategy(
         cluster = slurm_cluster()
     elif name in ("auto", "multi_worker_mirrored"):
         cluster = parse_tf_config(os.environ.get("TF_CONFIG", ""))
-    _use_only(devices)
     if name == "auto":
         name = _choose(devices, cluster, tpu)
     if name == "tpu":
         return _tpu(tpu or "local")
     if name == "multi_worker_mirrored":
         return _multi_worker_mirrored(devices, cluster)
-    return _mirrored() if name == "mirrored" else _one_device(devices)
+    return _mirrored(devices) if name == "mirrored" else _one_device(devices)
 
 
 def _choose(devices: Sequence[str], cluster: Cluster | None, tpu: str | None) -> str:
@@ -59,8 +58,8 @@ def _choose(devices: Sequence[str], cluster: Cluster | None, tpu: str | None) ->
         return "tpu"
     if cluster and len(cluster.addresses) > 1:
         return "multi_worker_mirrored"
-    several = len(devices) > 1 or len(tf.config.get_visible_devices("GPU")) > 1
-    return "mirrored" if several else "one_device"
+    here = devices or tf.config.list_physical_devices("GPU")
+    return "mirrored" if len(here) > 1 else "one_device"
 
 
 def _use_only(devices: Sequence[str]) -> None:
@@ -103,12 +102,14 @@ def _use_only(devices: Sequence[str]) -> None:
 def _one_device(devices: Sequence[str]) -> tf.distribute.Strategy:
     if len(devices) > 1:
         raise UserError(f"--strategy=one_device takes one device, not {','.join(devices)}")
+    _use_only(devices)
     tf.config.set_visible_devices(tf.config.get_visible_devices("GPU")[:1], "GPU")
     # The default strategy runs on the one GPU there is, else the CPU, with plain variables.
     return tf.distribute.get_strategy()
 
 
-def _mirrored() -> tf.distribute.Strategy:
+def _mirrored(devices: Sequence[str]) -> tf.distribute.Strategy:
+    _use_only(devices)
     here = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     names = [f"{device.device_type}:{i}" for i, device in enumerate(here)]
     if len(names) == 1:
@@ -132,12 +133,14 @@ def _multi_worker_mirrored(
             f"--devices={','.join(devices)}: a worker of multi_worker_mirrored has one replica on "
             "the CPU; start more workers"
         )
+    _use_only(devices)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(cluster.cluster), task_type=cluster.task.type, task_id=cluster.task.index,
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))}, rpc_layer="grpc",
     )  # fmt: skip
     others = [address for address in cluster.addresses if address != cluster.address]
-    print(f"{cluster.address} waits for {', '.join(others)}", file=sys.stderr, flush=True)
+    if others:
+        print(f"{cluster.address} waits for {', '.join(others)}", file=sys.stderr, flush=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.OpError as error:

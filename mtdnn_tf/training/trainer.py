@@ -36,7 +36,8 @@ class Trainer(orbit.StandardTrainer):
         clip_norm: Limit of the global gradient norm; None leaves gradients as they are.
         pieces: More than 1: the data set yields stacks of so many pieces of a replica's batch, whose
             gradients are added up.
-        xla: Compile the replica's step.
+        xla: Compile the replica's step; with several replicas, its gradients, since XLA cannot
+            compile a sum over devices.
     """
 
     def __init__(
@@ -57,7 +58,11 @@ class Trainer(orbit.StandardTrainer):
         self._model, self._tasks, self._optimizer = model, tuple(tasks), optimizer
         self._strategy, self._clip_norm, self._pieces = strategy, clip_norm, pieces
         self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        self._replica_step = tf.function(self._update, jit_compile=True) if xla else self._update
+        self._replica_step, self._gradients = self._update, self._sum_of_pieces
+        if xla and strategy.num_replicas_in_sync == 1:
+            self._replica_step = tf.function(self._update, jit_compile=True)
+        elif xla:
+            self._gradients = tf.function(self._sum_of_pieces, jit_compile=True)
         with strategy.scope():
             self._sums = tf.Variable(tf.zeros([len(self._tasks), 2]), trainable=False)
             # Sum of gradient norms, real tokens, steps, steps left out.
@@ -83,7 +88,7 @@ class Trainer(orbit.StandardTrainer):
             norm = tf.math.multiply_no_nan(norm, 1.0 - skipped)
         return sums, tf.stack([norm / replicas, tokens, 1 / replicas, skipped / replicas])
 
-    def _gradients(
+    def _sum_of_pieces(
         self, batch: dict[str, tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         """Gradients of a replica's batch, sums of its losses, and its number of real tokens."""

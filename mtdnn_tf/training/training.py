@@ -260,10 +260,11 @@ class TrainingRun:
         """The size of the run in a line."""
         plan = self.plan
         sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
+        among = f" on {plan.replicas} replicas" if plan.replicas > 1 else ""
         return (
             f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
             f"{plan.total_steps} steps of {self._experiment.batch.rows} rows of "
-            f"{plan.shape.length} slots"
+            f"{plan.shape.length} slots{among}"
         )
 
     def run(self, stop: Sequence[signal.Signals] = ()) -> None:
