@@ -68,3 +68,66 @@ def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir
     )
     ratio = float(printed.splitlines()[-1].split()[-1].replace(",", ""))
     assert ratio >= 20
+
+
+SIZES = {
+    "base": {},
+    "large": {
+        "hidden_size": 1024, "num_layers": 24, "num_heads": 16, "intermediate_size": 4096,
+    },
+}  # fmt: skip
+RANDOM_BERT = """
+import sys, json
+from pathlib import Path
+from mtdnn_tf.modeling import BertConfig, BertEncoder
+from mtdnn_tf.pretrained.writer import write_folder
+encoder = BertEncoder(BertConfig(**json.loads(sys.argv[1])))
+encoder.build()
+write_folder(Path(sys.argv[2]), encoder, Path(sys.argv[3]), lower_case=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def eight_tasks(glue_dir, tmp_path_factory):
+    """The GLUE files, and a QQP of own questions, which the data folder lacks."""
+    folder = tmp_path_factory.mktemp("glue")
+    for path in glue_dir.iterdir():
+        (folder / path.name).symlink_to(path.resolve())
+    if not (folder / "QQP").exists():
+        (folder / "QQP").mkdir()
+        rows = ["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"]
+        for i in range(200):
+            other = "bake a pie" if i % 2 else "mend a bike"
+            rows.append(f"{i}\t{i}\t{i}\tHow do I bake a pie {i}?\tHow can I {other} {i}?\t{i % 2}")
+        for split in ("train", "dev"):
+            (folder / "QQP" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "sets"),
+    [
+        ("mtdnn_base", "base", []),
+        ("mtdnn_base_finetune", "base", []),
+        ("mtdnn_large", "large", ["batch.rows=1", "training.recompute=true"]),
+    ],
+)
+def test_a_dry_run_of_the_papers_configs_takes_its_steps(
+    config, size, sets, minilm_dir, eight_tasks, tmp_path
+):
+    """With random weights of the size, and the vocabulary that it shares with all-MiniLM-L6-v2."""
+    encoder = tmp_path / f"bert-{size}-uncased"
+    python("-c", RANDOM_BERT, json.dumps(SIZES[size]), encoder, minilm_dir / "vocab.txt")
+    printed = python(
+        "-m",
+        "mtdnn_tf.train",
+        f"--config={ROOT / 'configs' / config}.yaml",
+        f"--data_dir={eight_tasks}",
+        "--dry_run",
+        f"--set=encoder.pretrained={encoder}",
+        *(f"--set={setting}" for setting in sets),
+    )
+    assert "8 tasks, cola 8,551, sst2 67,349" in printed
+    assert "2 steps taken: loss " in printed
+    parameters = int(printed.split(" parameters;")[0].split()[-1].replace(",", ""))
+    assert parameters > {"base": 109_000_000, "large": 335_000_000}[size]

@@ -137,7 +137,7 @@ def test_slurm_has_a_worker_for_each_task(environment):
 def test_slurm_hosts_that_tensorflow_sorts_in_another_order_are_told(environment):
     slurm(environment, "gpu[9-10]", "1(x2)", 2, 0)
     environment.setenv("SLURMD_NODENAME", "gpu9")
-    with pytest.raises(UserError, match="task 0 runs on gpu9 .* gpu10:8888; set TF_CONFIG"):
+    with pytest.raises(UserError, match=r"task 0 runs on gpu9 .* gpu10:8888; set TF_CONFIG"):
         slurm_cluster()
 
 
