@@ -51,13 +51,14 @@ def open_split(
         tokenizer,
         Path(settings.cache_dir or default_cache_dir()),
         settings.on_bad_row,
+        _tfds_dir(settings),
     )
 
 
 def open_dev(
     tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
 ) -> list[Source]:
-    """Opens the dev splits of tasks; an optional split without its file is left out with a warning.
+    """Opens the dev splits of tasks; an optional one that is not there is left out with a warning.
 
     Raises:
         UserError: A file is missing or bad.
@@ -66,7 +67,7 @@ def open_dev(
     return [
         (task, split, open_split(task, split, settings, tokenizer))
         for task in tasks
-        for split in available_splits(task, "dev", data_dir)
+        for split in available_splits(task, "dev", data_dir, _tfds_dir(settings))
     ]
 
 
@@ -81,3 +82,7 @@ def open_run_data(
     tasks = tuple(tasks)
     train = {task.name: open_split(task, "train", settings, tokenizer) for task in tasks}
     return RunData(train, open_dev(tasks, settings, tokenizer))
+
+
+def _tfds_dir(settings: DataSettings) -> Path | None:
+    return Path(settings.tfds_dir) if settings.tfds_dir else None
