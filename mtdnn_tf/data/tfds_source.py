@@ -126,7 +126,10 @@ class TfdsSplit:
             if self.data_dir is not None and self.data_dir.is_dir():
                 known |= {path.name for path in self.data_dir.iterdir() if path.is_dir()}
             hint = did_you_mean(dataset, known)
-            return "there is no such data set" + (hint if "did you mean" in hint else "")
+            place = self.data_dir or "its default folder (data.tfds_dir names another)"
+            return f"TFDS knows no such data set, and none is prepared in {place}" + (
+                hint if "did you mean" in hint else ""
+            )
         configs = tfds.builder_cls(dataset).builder_configs
         if config and config not in configs:
             return f"it has no config {config!r}{did_you_mean(config, configs)}"
