@@ -5,6 +5,7 @@ does not wait for them.
 """
 
 import hashlib
+import http.client
 import re
 import urllib.error
 import urllib.parse
@@ -192,9 +193,8 @@ class TfdsSplit:
 
 
 def _is_prepared(builder: Any) -> bool:
-    return (
-        builder.data_path.exists() and builder.is_prepared()
-    )  # TFDS warns where there is no folder.
+    # TFDS itself warns where there is no folder.
+    return builder.data_path.exists() and builder.is_prepared()
 
 
 def _row(
@@ -225,7 +225,7 @@ def _unreachable(urls: Any) -> str:
         try:
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=REACH_SECONDS).close()
-        except urllib.error.HTTPError:
+        except (urllib.error.HTTPError, http.client.HTTPException):
             return ""  # It answers; what it says to the download itself is another matter.
         except OSError as error:
             reason = f"{host}: {getattr(error, 'reason', error)}"
