@@ -23,8 +23,8 @@ class EncoderSettings(_Section):
     """The shared encoder.
 
     Attributes:
-        pretrained: A local folder in Hugging Face's layout, or a name (see
-            `mtdnn_tf.pretrained.resolver`).
+        pretrained: A local folder in one of the layouts of `mtdnn_tf.pretrained.formats`, or a name
+            (see `mtdnn_tf.pretrained.resolver`).
         pooling: What a head sees of an example: `cls_pooler`, tanh of a dense layer on `[CLS]` as in
             BERT and the released MT-DNN; `cls`, the vector at `[CLS]`; `mean`, the mean over tokens.
         hidden_dropout: Dropout rate in the encoder; null keeps what the pretrained folder says.

@@ -17,11 +17,11 @@ from mtdnn_tf.pretrained import (
     check_vocab,
     load_config,
     load_encoder_weights,
-    lower_case,
     resolve,
     resolver,
 )
-from mtdnn_tf.pretrained.huggingface import hf_name
+from mtdnn_tf.pretrained.huggingface import hf_name, lower_case
+from mtdnn_tf.pretrained.weights import variable_paths
 
 TINY = BertConfig(
     vocab_size=11,
@@ -37,11 +37,10 @@ def tiny_tensors(seed=0):
     """Random tensors under the names of transformers' BertModel, `[out, in]` as there."""
     random, tensors = np.random.default_rng(seed), {}
     encoder = BertEncoder(TINY)
-    encoder.build()
-    for variable in encoder.weights:
+    for path, variable in variable_paths(encoder).items():
         shape = variable.shape[::-1] if variable.path.endswith("kernel") else variable.shape
         value = random.normal(size=shape).astype(np.float32)
-        tensors[hf_name(variable.path, encoder.path)] = value
+        tensors[hf_name(path)] = value
     return tensors
 
 
@@ -62,8 +61,8 @@ def loaded(folder):
 
 
 def assert_holds(encoder, tensors, atol=0.0):
-    for variable in encoder.weights:
-        value = tensors[hf_name(variable.path, encoder.path)]
+    for path, variable in variable_paths(encoder).items():
+        value = tensors[hf_name(path)]
         value = value.T if variable.path.endswith("kernel") else value
         np.testing.assert_allclose(variable.numpy(), value, rtol=0, atol=atol)
 

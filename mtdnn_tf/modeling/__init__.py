@@ -2,7 +2,7 @@
 
 from mtdnn_tf.modeling.bert import BertEncoder, Pooling
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.heads import LinearHead
+from mtdnn_tf.modeling.heads import LinearHead, SANHead
 from mtdnn_tf.modeling.inputs import padded_inputs, ragged_inputs
 from mtdnn_tf.modeling.mtdnn import build_mtdnn, encoder_of, heads_of, input_shapes
 
@@ -11,6 +11,7 @@ __all__ = [
     "BertEncoder",
     "LinearHead",
     "Pooling",
+    "SANHead",
     "build_mtdnn",
     "encoder_of",
     "heads_of",

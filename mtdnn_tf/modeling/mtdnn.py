@@ -7,8 +7,8 @@ import keras
 
 from mtdnn_tf.modeling.bert import BertEncoder, Pooling
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.heads import LinearHead
-from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.modeling.heads import LinearHead, SANHead
+from mtdnn_tf.tasks.spec import SANSettings, TaskSpec
 
 Form = Literal["packed", "ragged"]
 
@@ -59,16 +59,28 @@ def build_mtdnn(
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
         for name, shape in input_shapes(form, rows, length, examples).items()
     }
-    vectors = encoder(inputs)["examples"]
+    encoded = encoder(inputs)
     shared = heads or {}
-    outputs = {
-        task.name: (shared.get(task.name) or make_head(task, config))(vectors) for task in tasks
-    }
+    outputs = {}
+    for task in tasks:
+        head = shared.get(task.name) or make_head(task, config)
+        if isinstance(head, SANHead):
+            outputs[task.name] = head(encoded["sequence"], inputs)
+        else:
+            outputs[task.name] = head(encoded["examples"])
     return keras.Model(inputs, outputs, name="mtdnn")
 
 
 def make_head(task: TaskSpec, config: BertConfig) -> keras.layers.Layer:
     """Makes the output layer that a task asks for."""
+    if task.head == "san":
+        return SANHead(
+            task.output_size,
+            task.dropout,
+            **(task.san or SANSettings()).model_dump(),
+            initializer_range=config.initializer_range,
+            name=f"head_{task.name}",
+        )
     return LinearHead(
         task.output_size,
         task.dropout,

@@ -1,13 +1,13 @@
 """Pre-trained encoders: where they are found and how their weights are read."""
 
-from mtdnn_tf.pretrained.huggingface import (
-    LoadReport,
+from mtdnn_tf.pretrained.formats import (
     check_vocab,
     load_config,
     load_encoder_weights,
     lower_case,
 )
 from mtdnn_tf.pretrained.resolver import resolve
+from mtdnn_tf.pretrained.weights import LoadReport
 
 __all__ = [
     "LoadReport",

@@ -1,24 +1,16 @@
 """BERT encoders in the layout of the Hugging Face hub."""
 
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import keras
-import numpy as np
-from pydantic import ValidationError
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
-from mtdnn_tf.pretrained.tensors import read_tensors
+from mtdnn_tf.pretrained.config_file import bert_config, read_json
+from mtdnn_tf.pretrained.tensors import WEIGHTS, read_tensors
+from mtdnn_tf.pretrained.weights import Layout, LoadReport, Shape, load_weights
 
-REQUIRED_KEYS = [
-    HF_KEYS[name]
-    for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-]
+CONFIG_FILE = "config.json"
 
 # Our layer -> the module of transformers' BertModel.
 EMBEDDINGS = {
@@ -39,25 +31,6 @@ LAYERS = {
     "pooler": "pooler.dense",
 }
 LEAVES = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-POOLER = ("pooler.dense.weight", "pooler.dense.bias")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What `load_encoder_weights` did, in transformers' names.
-
-    Attributes:
-        loaded: Tensors that were copied into the encoder.
-        missing: Tensors of the pooler that the file lacks; their initial values were kept.
-        unused: Known tensors that this encoder has no place for (`cls.*`, `position_ids`, an
-            unwanted pooler).
-        unexpected: Tensors that are no part of BERT.
-    """
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-    unexpected: tuple[str, ...]
 
 
 def load_config(folder: str | Path) -> BertConfig:
@@ -66,20 +39,21 @@ def load_config(folder: str | Path) -> BertConfig:
     Raises:
         UserError: Not JSON, a key is missing or wrong, or the model is no BERT.
     """
-    path = Path(folder) / "config.json"
-    values = _read_json(path)
+    path = Path(folder) / CONFIG_FILE
+    values = read_json(path)
     if (kind := values.get("model_type", "bert")) != "bert":
         raise UserError(f"{path}: model_type is {kind!r}; expected 'bert'")
-    if missing := [key for key in REQUIRED_KEYS if key not in values]:
-        raise UserError(f"{path}: lacks {', '.join(missing)}")
     if (kind := values.get("position_embedding_type", "absolute")) != "absolute":
         raise UserError(f"{path}: position_embedding_type is {kind!r}; expected 'absolute'")
-    try:
-        return BertConfig.from_hf_dict(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = HF_KEYS[str(first["loc"][0])] + ": " if first["loc"] else ""
-        raise UserError(f"{path}: {field}{first['msg']}") from None
+    return bert_config(path, values, HF_KEYS)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that a folder lacks."""
+    missing = [name for name in (CONFIG_FILE, "vocab.txt") if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        missing.append("model.safetensors (or pytorch_model.bin)")
+    return missing
 
 
 def lower_case(folder: str | Path) -> bool:
@@ -90,30 +64,13 @@ def lower_case(folder: str | Path) -> bool:
     """
     folder = Path(folder)
     path = folder / "tokenizer_config.json"
-    if path.is_file() and isinstance(value := _read_json(path).get("do_lower_case"), bool):
+    if path.is_file() and isinstance(value := read_json(path).get("do_lower_case"), bool):
         return value
-    config = folder / "config.json"
+    config = folder / CONFIG_FILE
     names = [part.lower() for part in folder.resolve().parts[-4:]]
     if config.is_file():
-        names.append(str(_read_json(config).get("_name_or_path", "")).lower())
+        names.append(str(read_json(config).get("_name_or_path", "")).lower())
     return not any(re.search(r"(?<!un)cased", name) for name in names)
-
-
-def check_vocab(folder: str | Path) -> int:
-    """Returns the number of word pieces in `vocab.txt`.
-
-    Raises:
-        UserError: The file is missing, or its size is not `vocab_size` of `config.json`.
-    """
-    path = Path(folder) / "vocab.txt"
-    try:
-        size = path.read_text("utf-8").removesuffix("\n").count("\n") + 1
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error})") from None
-    expected = load_config(folder).vocab_size
-    if size != expected:
-        raise UserError(f"{path}: {size} word pieces; expected vocab_size {expected} (config.json)")
-    return size
 
 
 def load_encoder_weights(encoder: BertEncoder, folder: str | Path) -> LoadReport:
@@ -130,40 +87,18 @@ def load_encoder_weights(encoder: BertEncoder, folder: str | Path) -> LoadReport
     """
     folder = Path(folder)
     tensors = {_modern_name(name): value for name, value in read_tensors(folder).items()}
-    if not encoder.built:
-        encoder.build()
-    variables = {hf_name(v.path, encoder.path): v for v in encoder.weights}
-    missing = [name for name in variables if name not in tensors]
-    if lost := [name for name in missing if name not in POOLER]:
-        more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
-        raise UserError(f"{folder}: the weights lack {', '.join(lost[:8])}{more}")
-    arrays = {
-        name: _fitted(folder, name, tensors[name], variable)
-        for name, variable in variables.items()
-        if name in tensors
-    }
-    for name, array in arrays.items():
-        variables[name].assign(array)
-    others = [name for name in tensors if name not in variables]
-    unused = [name for name in others if _is_known(name)]
-    return LoadReport(
-        loaded=tuple(arrays),
-        missing=tuple(missing),
-        unused=tuple(unused),
-        unexpected=tuple(name for name in others if name not in unused),
-    )
+    return load_weights(encoder, folder, tensors, LAYOUT)
 
 
-def hf_name(path: str, encoder_path: str) -> str:
-    """The name in transformers' BertModel of the variable `path` of an encoder.
+def hf_name(path: str) -> str:
+    """The name in transformers' BertModel of the variable at `path` of an encoder.
 
-    >>> hf_name("encoder/layer_3/attention/query/kernel", "encoder")
+    >>> hf_name("layer_3/attention/query/kernel")
     'encoder.layer.3.attention.self.query.weight'
     """
-    inner = path.removeprefix(encoder_path + "/")
-    if inner in EMBEDDINGS:
-        return EMBEDDINGS[inner] + ".weight"
-    layer, _, leaf = inner.rpartition("/")
+    if path in EMBEDDINGS:
+        return EMBEDDINGS[path] + ".weight"
+    layer, _, leaf = path.rpartition("/")
     block = re.fullmatch(r"layer_(\d+)/(.+)", layer)
     prefix, layer = (f"encoder.layer.{block[1]}.", block[2]) if block else ("", layer)
     return f"{prefix}{LAYERS[layer]}.{LEAVES[leaf]}"
@@ -176,31 +111,15 @@ def _modern_name(name: str) -> str:
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def _is_known(name: str) -> bool:
-    """Whether a tensor without a place is a known one: nothing to worry about."""
-    return name.startswith("cls.") or name in (*POOLER, "embeddings.position_ids")
+def _stored_shape(path: str, shape: Shape) -> Shape:
+    """The shape of a tensor: a dense weight is stored transposed."""
+    return shape[::-1] if path.endswith("/kernel") else shape
 
 
-def _fitted(folder: Path, name: str, tensor: np.ndarray, variable: keras.Variable) -> np.ndarray:
-    """The tensor in the variable's layout; a dense weight is stored transposed."""
-    transposed = variable.path.endswith("/kernel")
-    expected = tuple(variable.shape)[::-1] if transposed else tuple(variable.shape)
-    if tensor.shape != expected:
-        raise UserError(
-            f"{folder}: tensor {name!r} has shape {list(tensor.shape)}; "
-            f"expected {list(expected)} (config.json)"
-        )
-    return tensor.T if transposed else tensor
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object."""
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(values).__name__}")
-    return values
+LAYOUT = Layout(
+    config_file=CONFIG_FILE,
+    tensor_name=hf_name,
+    stored_shape=_stored_shape,
+    is_known=lambda name: name.startswith("cls.") or name == "embeddings.position_ids",
+    transposed=True,
+)

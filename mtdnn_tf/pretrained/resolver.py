@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.pretrained.formats import find_format, known_layouts
 
 FILES = [
     "config.json",
@@ -17,7 +18,6 @@ FILES = [
     "tokenizer_config.json",
     "vocab.txt",
 ]
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 FULL_NAMES = {
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
     "bert-base-cased": "google-bert/bert-base-cased",
@@ -77,7 +77,7 @@ def resolve(name_or_path: str) -> Path:
         name_or_path: A folder, or a name such as `bert-base-uncased` or `owner/model`.
 
     Returns:
-        A folder with `config.json`, `vocab.txt` and the weights.
+        A folder in one of the layouts of `mtdnn_tf.pretrained.formats`, with all its files.
 
     Raises:
         UserError: Nowhere; the message lists each place and why it failed.
@@ -116,10 +116,10 @@ def _complete(folder: Path) -> Path:
     """Returns `folder` if all files of a model are there."""
     if not folder.is_dir():
         raise _NotHere("not a folder")
-    missing = [name for name in ("config.json", "vocab.txt") if not (folder / name).is_file()]
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        missing.append("model.safetensors (or pytorch_model.bin)")
-    if missing:
+    found = find_format(folder)
+    if found is None:
+        raise _NotHere(f"no known layout of a pre-trained encoder; expected {known_layouts()}")
+    if missing := found.missing_files(folder):
         raise _NotHere(f"the folder lacks {', '.join(missing)}")
     return folder
 

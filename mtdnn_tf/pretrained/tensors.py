@@ -9,6 +9,8 @@ import numpy as np
 
 from mtdnn_tf.errors import UserError
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     """Reads all weights of a folder.

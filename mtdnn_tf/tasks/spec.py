@@ -22,11 +22,13 @@ HEAD_FIELDS = (
     "score_range",
     "metrics",
     "head",
+    "san",
     "dropout",
     "loss_weight",
     "ranking",
 )
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RankingSettings(BaseModel):
@@ -46,6 +48,26 @@ class RankingSettings(BaseModel):
     activation: Literal["none", "sigmoid"] = "none"
     gamma: Annotated[float, Field(gt=0)] = 1.0
     incomplete_groups: OnBadRow = "error"
+
+
+class SANSettings(BaseModel):
+    """The SAN head of a pair classification task; see `mtdnn_tf.modeling.heads.san`.
+
+    Attributes:
+        steps: How often the first text is read and an answer given; the answer is their mean.
+        prediction_dropout: Probability with which a step's answer is left out of the mean in
+            training; one step, drawn evenly, always stays.
+        state_dropout: Dropout rate on the state between steps; null is the task's `dropout`.
+        memory_dropout: Dropout rate on the features of words, one mask for all words of an example;
+            null is the task's `dropout`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=1)] = 5
+    prediction_dropout: Rate = 0.1
+    state_dropout: Rate | None = None
+    memory_dropout: Rate | None = None
 
 
 class TaskSpec(BaseModel):
@@ -68,7 +90,9 @@ class TaskSpec(BaseModel):
         score_range: The lowest and highest score of a similarity task.
         metrics: What is reported; the mean of a task's metrics, over its dev splits, is its score.
             At least one.
-        head: The output layer on top of the shared encoder.
+        head: The output layer on top of the shared encoder: `linear`, on the example's vector, or
+            `san`, a stochastic answer network on the words of both texts (`pair_classification`).
+        san: Settings of `head: san`.
         dropout: Dropout rate before the output layer, in [0, 1).
         loss_weight: Factor of this task's loss in the sum.
         folder: A folder of the data directory that the files of the splits are looked for in before
@@ -91,7 +115,8 @@ class TaskSpec(BaseModel):
     score_range: tuple[float, float] | None = None
     ranking: RankingSettings | None = None
     metrics: tuple[MetricName, ...] = ()
-    head: Literal["linear"] = "linear"
+    head: Literal["linear", "san"] = "linear"
+    san: SANSettings | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     loss_weight: Annotated[float, Field(gt=0)] = 1.0
     folder: str | None = None
@@ -152,6 +177,10 @@ class TaskSpec(BaseModel):
     def _check_answers(self) -> None:
         if not self.metrics:
             raise ValueError("metrics must name at least one")
+        if self.head == "san" and self.kind != "pair_classification":
+            raise ValueError(f"head san is for pair_classification tasks, not {self.kind}")
+        if self.san is not None and self.head != "san":
+            raise ValueError(f"the section san goes with head: san, not head: {self.head}")
         allowed = CLASSIFICATION_METRICS
         if self.has_score:
             allowed = RANKING_METRICS if self.is_ranking else REGRESSION_METRICS

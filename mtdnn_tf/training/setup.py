@@ -5,11 +5,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mtdnn_tf import pretrained
 from mtdnn_tf.config import Experiment, TrainingSettings
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig
-from mtdnn_tf.pretrained import huggingface
 
 
 def seed_everything(settings: TrainingSettings) -> None:
@@ -44,7 +44,7 @@ def read_pretrained(experiment: Experiment, folder: Path) -> tuple[BertConfig, B
     Raises:
         UserError: The folder is broken, or the encoder is too short for `data.max_length`.
     """
-    config = huggingface.load_config(folder)
+    config = pretrained.load_config(folder)
     wanted = experiment.encoder
     rates = {
         "hidden_dropout": wanted.hidden_dropout,
@@ -57,10 +57,10 @@ def read_pretrained(experiment: Experiment, folder: Path) -> tuple[BertConfig, B
             f"data.max_length {experiment.data.max_length} is over the "
             f"{config.max_position_embeddings} positions of the encoder {folder}"
         )
-    huggingface.check_vocab(folder)
+    pretrained.check_vocab(folder)
     lower_case = wanted.lower_case
     if lower_case is None:
-        lower_case = huggingface.lower_case(folder)
+        lower_case = pretrained.lower_case(folder)
     tokenizer = BertTokenizer.from_file(
         folder / "vocab.txt", lower_case=lower_case, max_length=experiment.data.max_length
     )

@@ -65,8 +65,13 @@ class Trainer(orbit.StandardTrainer):
             logits = self._model(model_inputs(batch), training=True)
             losses = example_losses(self._tasks, logits, batch)
             loss = tf.reduce_sum(batch["weight"] * losses)
-        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        gradients = tape.gradient(loss, variables)
+        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart. None is
+        # the pooler's where every head reads words (SAN).
+        gradients = [
+            tf.zeros(variable.shape) if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         norm = tf.linalg.global_norm(gradients)

@@ -26,8 +26,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
 from mtdnn_tf.predictions import write_predictions
-from mtdnn_tf.pretrained import huggingface
-from mtdnn_tf.pretrained.resolver import resolve
+from mtdnn_tf.pretrained import load_config, load_encoder_weights, resolve
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate
@@ -78,7 +77,7 @@ class TrainingRun:
             config, tokenizer = read_pretrained(experiment, pretrained)
         else:
             directory.check_same(experiment)
-            config = huggingface.load_config(directory.encoder)
+            config = load_config(directory.encoder)
             tokenizer = BertTokenizer.load(directory.path)
         self._data = open_run_data(experiment.heads, experiment.data, tokenizer)
         self._strategy = tf.distribute.get_strategy()
@@ -106,7 +105,7 @@ class TrainingRun:
             settings.keep_checkpoints,
         )
         if is_new:
-            report = huggingface.load_encoder_weights(self._model.get_layer("encoder"), pretrained)
+            report = load_encoder_weights(self._model.get_layer("encoder"), pretrained)
             logging.info(
                 "encoder from %s: %d tensors loaded, missing: %s, unexpected: %s",
                 pretrained,
