@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mtdnn_tf.errors import UserError, did_you_mean, did_you_mean_file
-from mtdnn_tf.tasks.registry import resolve_task
+from mtdnn_tf.tasks.registry import SourceName, resolve_task
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 from mtdnn_tf.validation import validated
 
@@ -84,14 +84,20 @@ class DataSettings(_Section):
     """Where text comes from and how it is cut.
 
     Attributes:
+        source: What built-in tasks are read from: `files`, the official ones in `data_dir`, or `tfds`,
+            TensorFlow Datasets. A task's own `source` goes first.
         data_dir: Folder that relative file names of the tasks start from; `--data_dir` overrides it.
+        tfds_dir: Folder of prepared data sets of TensorFlow Datasets, and where it puts what it
+            downloads; null is its own default, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         subsets: Task name to the part of its training examples that is used.
     """
 
+    source: SourceName = "files"
     data_dir: str | None = None
+    tfds_dir: str | None = None
     cache_dir: str | None = None
     max_length: Annotated[int, Field(ge=3)] = 128
     on_bad_row: OnBadRow = "error"
@@ -327,7 +333,13 @@ def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
         if tree.get(section) is None and not field.is_required():
             tree.pop(section, None)
     tasks = _tasks_mapping(tree.get("tasks"), where)
-    tree["tasks"] = {name: resolve_task(name, override, where) for name, override in tasks.items()}
+    data = tree.get("data")
+    # A value that is neither is told below, with the rest of the section.
+    is_tfds = isinstance(data, dict) and data.get("source") == "tfds"
+    source: SourceName = "tfds" if is_tfds else "files"
+    tree["tasks"] = {
+        name: resolve_task(name, override, where, source) for name, override in tasks.items()
+    }
     return validated(Experiment, tree, where)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The run directory.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
+    flags.DEFINE_string("tfds_dir", None, "Folder of TFDS data; by default where the run found it.")
     flags.DEFINE_list("tasks", [], "Tasks to evaluate; by default all.")
     flags.DEFINE_string("output", None, "Write the metrics to this JSON file.")
     flags.DEFINE_string("predictions", None, "Write a file of predictions a task and split here.")
@@ -53,8 +54,8 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
     loaded = load(values.workdir, values.checkpoint)
     tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
     settings = loaded.experiment.data
-    if values.data_dir:
-        settings = settings.model_copy(update={"data_dir": values.data_dir})
+    moved = {"data_dir": values.data_dir, "tfds_dir": values.tfds_dir}
+    settings = settings.model_copy(update={key: path for key, path in moved.items() if path})
     sources = workers.chief_first(lambda: open_dev(tasks, settings, loaded.tokenizer))
     workers.check_same(json.dumps([store.key for _, _, store in sources]), "the examples")
     if not sources:

@@ -28,6 +28,7 @@ from mtdnn_tf.validation import validated
 # What may differ between the runs that share a directory: it changes no number.
 FREE_SETTINGS = {
     "data.data_dir",
+    "data.tfds_dir",
     "data.cache_dir",
     "training.keep_checkpoints",
     "training.checkpoint_every_steps",

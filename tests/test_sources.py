@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtdnn_tf.data.sources import available_splits, read_split, split_path
+from mtdnn_tf.data.sources import available_splits, read_split, split_paths
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
 
@@ -45,7 +45,8 @@ def read(tmp_path):
     def write_and_read(task, content, on_bad_row="error"):
         (split,) = task.splits
         content = content if isinstance(content, bytes) else content.encode()
-        split_path(task, split, tmp_path).write_bytes(content)
+        (path,) = split_paths(task, split, tmp_path)
+        path.write_bytes(content)
         return read_split(task, split, tmp_path, on_bad_row)
 
     return write_and_read
@@ -204,7 +205,7 @@ class TestBadTsvRow:
         ('{"a": "A", "b": "B", "lable": "no"}', "no key 'label' for label; did you mean 'lable'?"),
         ('{"a": "A", "b": 3, "label": "no"}', "b is 3, expected a string"),
         ('{"a": "A", "b": null, "label": "no"}', "b is null, expected a string"),
-        ('{"a": "A", "b": "B", "label": true}', "label is true, expected a string or a number"),
+        ('{"a": "A", "b": "B", "label": true}', "label 'true', expected 'no' or 'yes'"),
         ('{"a": "A", "b": "B", "label": 0}', "label '0', expected 'no' or 'yes'; map numbers"),
         ('{"a": "A", "b": "B", "label": "-"}', "label '-', expected 'no' or 'yes'"),
         ('{"a": "A", "b": "\\ud83d", "label": "no"}', "b has half a surrogate pair"),
@@ -233,7 +234,7 @@ def test_a_score_that_is_no_number_is_a_bad_row_without_a_range_as_well(error_of
 
 @pytest.mark.parametrize(
     ("uids", "reason"),
-    [(["x", "x"], "uid 'x' was used on line 2 before"), (["x", " "], "uid is empty")],
+    [(["x", "x"], "uid 'x' was used before, at rows.tsv:2"), (["x", " "], "uid is empty")],
 )
 def test_uids_differ_and_are_not_empty(error_of, uids, reason):
     task = task_with("test", columns={"label": None, "uid": "id"})
@@ -327,22 +328,22 @@ def test_an_unknown_split_is_told_with_near_names(tmp_path):
 
 
 def test_a_file_can_be_anywhere(tmp_path):
-    assert split_path(PAIRS, "train", Path("data")) == Path("data/rows.tsv")
+    assert split_paths(PAIRS, "train", Path("data")) == (Path("data/rows.tsv"),)
     absolute = task_with("train", file=str(tmp_path / "a.tsv"))
-    assert split_path(absolute, "train", Path("data")) == tmp_path / "a.tsv"
+    assert split_paths(absolute, "train", Path("data")) == (tmp_path / "a.tsv",)
 
 
 def test_only_a_missing_file_of_an_optional_split_is_left_out(tmp_path):
     mnli = builtin_tasks()["mnli"]
     assert available_splits(mnli, "dev", tmp_path) == ("dev_matched",)
-    path = split_path(mnli, "dev_mismatched", tmp_path)
+    (path,) = split_paths(mnli, "dev_mismatched", tmp_path)
     path.parent.mkdir(parents=True)
     path.touch()
     assert available_splits(mnli, "dev", tmp_path) == ("dev_matched", "dev_mismatched")
 
 
 def test_an_official_qqp_row_that_lacks_columns_is_skipped(tmp_path):
-    path = split_path(builtin_tasks()["qqp"], "train", tmp_path)
+    (path,) = split_paths(builtin_tasks()["qqp"], "train", tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text(
         "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
@@ -377,33 +378,6 @@ def test_what_was_written_is_read(tmp_path_factory, rows, line_end, last):
         found = read_split(task, "train", folder)
         assert found.texts == {"a": [row[0] for row in rows], "b": [row[1] for row in rows]}
         assert found.labels.tolist() == [row[2] == "yes" for row in rows]
-
-
-NLI = {
-    "kind": "pair_classification",
-    "fields": ["sentence1", "sentence2"],
-    "metrics": ["accuracy"],
-}
-SNLI = {
-    **NLI,
-    "labels": ["contradiction", "neutral", "entailment"],
-    "splits": {
-        split: {"file": f"snli/snli_1.0_{split}.jsonl", "columns": {"label": "gold_label"}}
-        for split in ("train", "dev")
-    },
-}
-SCITAIL = {
-    **NLI,
-    "labels": ["neutral", "entails"],
-    "splits": {
-        split: {
-            "file": f"scitail/scitail_1.0_{split}.tsv",
-            "header": False,
-            "columns": {"sentence1": 0, "sentence2": 1, "label": 2},
-        }
-        for split in ("dev", "test")
-    },
-}
 
 
 # Rows of each class in the spec's order, or (rows, mean score), or the rows of an unlabelled split.
@@ -442,7 +416,7 @@ SCITAIL = {
     ],
 )
 def test_the_real_files_read_with_their_documented_counts(name, split, expected):
-    task = resolve_task(name, {"snli": SNLI, "scitail": SCITAIL}.get(name))
+    task = builtin_tasks()[name]
     rows = read_split(task, split, DATA_DIR)
     if task.is_regression and rows.labels is not None:
         assert (len(rows), round(float(rows.labels.mean()), 3)) == expected

@@ -32,7 +32,7 @@ def with_split(name, **split):
 
 
 def test_all_tasks_of_glue_and_its_diagnostics_are_built_in():
-    assert list(builtin_tasks()) == [
+    assert [task.name for task in builtin_tasks().values() if task.folder == "glue"] == [
         "cola",
         "sst2",
         "mrpc",
@@ -200,7 +200,7 @@ def test_a_mistake_is_one_line_that_names_task_and_field(name, override, message
 def test_what_a_task_is_can_be_read_without_tensorflow():
     code = (
         "import sys, mtdnn_tf.tasks.metrics, mtdnn_tf.data.sources;"
-        "print({'tensorflow', 'keras'} & set(sys.modules))"
+        "print({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

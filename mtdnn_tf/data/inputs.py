@@ -6,19 +6,20 @@ from pathlib import Path
 
 from mtdnn_tf.data.sources import Rows, read_split
 from mtdnn_tf.errors import UserError, did_you_mean_file
-from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.tasks.split import SplitSpec, columns_in
 
-UID_COLUMNS = ("uid", "index", "id")
+UID_COLUMNS = ("uid", "index", "id", "idx")
 Columns = dict[str, str | int | None]
 
 
 def read_inputs(task: TaskSpec, path: Path) -> Rows:
     """Reads the texts of a task.
 
-    A `.jsonl` file has the task's fields as keys; the candidates of a ranking task may be a list.
-    A TSV file has a header with the task's fields (or with the columns of one of the task's own
-    splits), or no header and just the fields, in the spec's order. A column or key `uid`, `index`
-    or `id` names the rows; else their number does, from 0.
+    A `.jsonl` file has the task's fields as keys, or the keys of one of the task's own splits; the
+    candidates of a ranking task may be a list. A TSV file has a header with the same, or no header
+    and just the fields, in the spec's order. A column or key `uid`, `index`, `id` or `idx` names
+    the rows; else their number does, from 0.
 
     Raises:
         UserError: The file is missing, its header is not the task's, or a row is bad.
@@ -34,7 +35,7 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
         row = _json_object(first)
         spec = SplitSpec(
             file=name,
-            columns={"label": None, **_uid(list(row))},
+            columns=_header_columns(task, list(row)) or {"label": None, **_uid(list(row))},
             candidate_lists=task.is_ranking and isinstance(row.get(task.fields[1]), list),
         )
     elif columns := _header_columns(task, first.split("\t")):
@@ -52,9 +53,9 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
 
 
 def _header_columns(task: TaskSpec, cells: list[str]) -> Columns | None:
-    """The columns of the task's fields where the first line is a header, else None."""
+    """The columns of the task's fields where `cells` are a header or keys, else None."""
     for columns in _known_columns(task):
-        if set(columns.values()) <= set(cells):
+        if {part for column in columns.values() for part in columns_in(column)} <= set(cells):
             return {"label": None, **columns, **_uid(cells)}
     return None
 

@@ -2,17 +2,34 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mtdnn_tf.data.candidates import parse_candidates
 from mtdnn_tf.data.row import BadRow, Row
 from mtdnn_tf.errors import UserError, did_you_mean
-from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.tasks.split import SplitSpec, columns_in
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+# What stands in place of a label in SNLI, and in TensorFlow Datasets.
+NO_LABEL = ("-", "-1")
+
+
+class Read(NamedTuple):
+    """A column that is read, and for which text field, or `label` or `uid`."""
+
+    name: str
+    column: str | int
+
+
+def reads_of(task: TaskSpec, spec: SplitSpec) -> list[Read]:
+    """What is read of a row: the columns of the text fields, then the label, then the uid."""
+    names = (*task.fields, "label", "uid")
+    return [Read(name, column) for name in names for column in columns_in(spec.column_of(name))]
 
 
 def row_parser(
@@ -20,7 +37,8 @@ def row_parser(
 ) -> Callable[[str], list[Row]]:
     """Returns a function from a line to its rows, which raises `BadRow`.
 
-    A line is one row, but with `candidate_lists` a row for each candidate.
+    A line is one row, but with `candidate_lists` a row for each candidate, and none if its label is
+    one of `skip_labels`.
 
     Args:
         task: The task.
@@ -33,41 +51,56 @@ def row_parser(
     """
     if spec.candidate_lists:
         return lambda line: parse_candidates(task, spec, line)
-    # What is read of a row: text fields first, then the label, then the uid.
-    names = [name for name in (*task.fields, "label", "uid") if spec.column_of(name) is not None]
+    reads = reads_of(task, spec)
     if spec.is_jsonl:
-        cells_of = _json_cells(task, {name: str(spec.column_of(name)) for name in names})
+        cells_of = _json_cells(task, reads)
     else:
-        cells_of = _tsv_cells(spec, names, path, first_line.split("\t"))
-    label_of = (_scores if task.is_regression else _class_ids)(task)
-    field_count = len(task.fields)
-    has_labels, has_uid = "label" in names, "uid" in names
+        cells_of = _tsv_cells(spec, reads, path, first_line.split("\t"))
+    rows_of = cells_parser(task, spec)
+    return lambda line: rows_of(cells_of(line))
 
-    def parse(line: str) -> list[Row]:
-        cells = [cell.strip() for cell in cells_of(line)]
-        texts = cells[:field_count]
+
+def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], list[Row]]:
+    """Returns a function from the cells of `reads_of` to the row, which raises `BadRow`.
+
+    It gives no row where the label is one of `skip_labels`.
+    """
+    reads = reads_of(task, spec)
+    columns = {
+        name: [i for i, read in enumerate(reads) if read.name == name] for name in task.fields
+    }
+    text_count = sum(map(len, columns.values()))
+    is_plain = all(spec.column_of(name) == reads[i].column for i, name in enumerate(task.fields))
+    label_of = (_scores if task.is_regression else _class_ids)(task)
+    has_labels, has_uid = spec.has_labels, spec.column_of("uid") is not None
+
+    def parse(cells: Sequence[str]) -> list[Row]:
+        cells = [cell.strip() for cell in cells]
+        texts = cells[:text_count]
+        if has_labels and cells[text_count] in spec.skip_labels:
+            return []
         if has_labels and not all(texts):
-            raise BadRow(f"{task.fields[texts.index('')]} is empty, expected text")
+            empty = reads[texts.index("")]
+            raise BadRow(f"{empty.name if is_plain else empty.column} is empty, expected text")
         if has_uid and not cells[-1]:
             raise BadRow("uid is empty")
-        label = label_of(cells[field_count]) if has_labels else 0.0
+        label = label_of(cells[text_count]) if has_labels else 0.0
+        if not is_plain:
+            texts = [spec.fill(name, [cells[i] for i in columns[name]]) for name in task.fields]
         return [Row(texts, label, cells[-1] if has_uid else "")]
 
     return parse
 
 
 def _tsv_cells(
-    spec: SplitSpec, names: list[str], path: Path, first_cells: list[str]
+    spec: SplitSpec, reads: list[Read], path: Path, first_cells: list[str]
 ) -> Callable[[str], list[str]]:
     count = spec.column_count or len(first_cells)
     if spec.header and count != len(first_cells):
         raise UserError(f"{path}:1: {len(first_cells)} columns in the header, expected {count}")
     positions = []
-    for name in names:
-        column = spec.column_of(name)
-        position = (
-            column if isinstance(column, int) else _find(name, str(column), first_cells, path)
-        )
+    for name, column in reads:
+        position = column if isinstance(column, int) else _find(name, column, first_cells, path)
         if position >= count:
             raise UserError(
                 f"{path}: {name} is at position {column}, but rows have {count} columns"
@@ -97,7 +130,7 @@ def _find(name: str, column: str, header: list[str], path: Path) -> int:
     raise UserError(f"{path}:1: no column {column!r} for {name}{hint}")
 
 
-def _json_cells(task: TaskSpec, keys: dict[str, str]) -> Callable[[str], list[str]]:
+def _json_cells(task: TaskSpec, reads: list[Read]) -> Callable[[str], list[str]]:
     def cells_of(line: str) -> list[str]:
         try:
             row = json.loads(line)
@@ -106,17 +139,19 @@ def _json_cells(task: TaskSpec, keys: dict[str, str]) -> Callable[[str], list[st
         if not isinstance(row, dict):
             raise BadRow(f"not a JSON object: {line[:40]}")
         cells = []
-        for name, key in keys.items():
+        for name, key in reads:
             if key not in row:
-                raise BadRow(f"no key {key!r} for {name}{did_you_mean(key, row)}")
-            cells.append(_json_cell(key, row[key], allow_number=name not in task.fields))
+                raise BadRow(f"no key {key!r} for {name}{did_you_mean(str(key), row)}")
+            cells.append(_json_cell(str(key), row[key], allow_number=name not in task.fields))
         return cells
 
     return cells_of
 
 
 def _json_cell(key: str, value: object, allow_number: bool) -> str:
-    if allow_number and isinstance(value, int | float) and not isinstance(value, bool):
+    if allow_number and isinstance(value, bool):
+        return json.dumps(value)
+    if allow_number and isinstance(value, int | float):
         is_whole = isinstance(value, float) and value.is_integer()
         return str(int(value) if is_whole else value)
     if not isinstance(value, str):
@@ -138,9 +173,12 @@ def _class_ids(task: TaskSpec) -> Callable[[str], float]:
     def class_id(text: str) -> float:
         if text in ids:
             return ids[text]
-        is_number = text.removeprefix("-").isdecimal()
-        hint = "; map numbers to names with label_values" if is_number else ""
-        raise BadRow(f"label {text!r}, expected {expected}{'' if task.label_values else hint}")
+        hint = ""
+        if text in NO_LABEL:
+            hint = f"; skip_labels: [{text!r}] leaves out rows without a label"
+        elif text.isdecimal() and not task.label_values:
+            hint = "; map numbers to names with label_values"
+        raise BadRow(f"label {text!r}, expected {expected}{hint}")
 
     return class_id
 

@@ -54,13 +54,14 @@ def open_split(
         tokenizer,
         Path(settings.cache_dir or default_cache_dir()),
         settings.on_bad_row,
+        _tfds_dir(settings),
     )
 
 
 def open_dev(
     tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
 ) -> list[Source]:
-    """Opens the dev splits of tasks; an optional split without its file is left out with a warning.
+    """Opens the dev splits of tasks; an optional one that is not there is left out with a warning.
 
     Raises:
         UserError: A file is missing or bad.
@@ -69,7 +70,7 @@ def open_dev(
     return [
         (task, split, open_split(task, split, settings, tokenizer))
         for task in tasks
-        for split in available_splits(task, "dev", data_dir)
+        for split in available_splits(task, "dev", data_dir, _tfds_dir(settings))
     ]
 
 
@@ -118,3 +119,7 @@ def draw_subset(task: TaskSpec, store: TokenStore, subset: Subset) -> TokenStore
                     f"have none labelled {label!r}; take more, or another seed"
                 )
     return drawn
+
+
+def _tfds_dir(settings: DataSettings) -> Path | None:
+    return Path(settings.tfds_dir) if settings.tfds_dir else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from mtdnn_tf.data.sources import Rows, read_split, split_path
+from mtdnn_tf.data.sources import Rows, content_hash, read_split
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
@@ -120,23 +120,22 @@ def open_store(
     tokenizer: BertTokenizer,
     cache_dir: Path,
     on_bad_row: OnBadRow = "error",
+    tfds_dir: Path | None = None,
 ) -> TokenStore:
-    """Opens the store of a split, made first if its file, spec or vocabulary is new.
+    """Opens the store of a split, made first if its source, spec or vocabulary is new.
 
     Raises:
         UserError: The source is bad (see `read_split`), or the cache cannot be written.
     """
-    path = split_path(task, split, data_dir)
-    if not path.is_file():
-        read_split(task, split, data_dir)  # Raises the error that explains it.
-    key = _key(task, split, path, tokenizer, on_bad_row)
+    source = content_hash(task, split, data_dir, tfds_dir)
+    key = _key(task, split, source, tokenizer, on_bad_row)
     folder = cache_dir / f"{task.name}-{split}-{key[:16]}"
     if folder.is_dir():
         store = _read(folder)
         if store.skipped:
             logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
     else:
-        rows = read_split(task, split, data_dir, on_bad_row)
+        rows = read_split(task, split, data_dir, on_bad_row, tfds_dir)
         store = tokenize_rows(task, rows, tokenizer)
         logging.info("%s/%s: tokenized %d examples into %s", task.name, split, len(store), folder)
         try:
@@ -157,9 +156,9 @@ def default_cache_dir() -> Path:
 
 
 def _key(
-    task: TaskSpec, split: str, path: Path, tokenizer: BertTokenizer, on_bad_row: OnBadRow
+    task: TaskSpec, split: str, source: bytes, tokenizer: BertTokenizer, on_bad_row: OnBadRow
 ) -> str:
-    digest = hashlib.sha256()
+    spec = task.splits[split]
     parts: dict[str, Any] = {
         "format": FORMAT,
         "kind": task.kind,
@@ -168,18 +167,12 @@ def _key(
         "label_values": task.label_values,
         "score_range": task.score_range,
         "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
-        "split": task.splits[split].model_dump(exclude={"file", "optional"}),
-        "suffix": path.suffix,
+        "split": spec.model_dump(exclude={"file", "tfds", "optional"}),
+        "is_jsonl": spec.is_jsonl,
         "on_bad_row": on_bad_row,
         "tokenizer": tokenizer.fingerprint,
     }
-    digest.update(json.dumps(parts, sort_keys=True).encode())
-    try:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + source).hexdigest()
 
 
 def _write(store: TokenStore, key: str, folder: Path) -> None:

@@ -4,7 +4,7 @@ import functools
 import importlib.resources
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -12,14 +12,21 @@ from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.validation import validated
 
+SourceName = Literal["files", "tfds"]
 
-def builtin_tasks() -> dict[str, TaskSpec]:
-    """Returns the tasks of every suite in `tasks/suites/`, by name, in the suites' order."""
-    return dict(_read_suites())
+
+def builtin_tasks(source: SourceName = "files") -> dict[str, TaskSpec]:
+    """Returns the tasks of every suite in `tasks/suites/`, by name, in the suites' order.
+
+    Args:
+        source: `files` reads their splits from the official files, `tfds` from TensorFlow Datasets:
+            `tfds_splits` in the suite's YAML stands in place of `splits`.
+    """
+    return dict(_read_suites(source))
 
 
 @functools.cache
-def _read_suites() -> Mapping[str, TaskSpec]:
+def _read_suites(source: SourceName) -> Mapping[str, TaskSpec]:
     tasks: dict[str, TaskSpec] = {}
     folder = importlib.resources.files("mtdnn_tf.tasks") / "suites"
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -29,19 +36,31 @@ def _read_suites() -> Mapping[str, TaskSpec]:
             if name in tasks:
                 raise ValueError(f"suites/{file.name}: a second task is called {name}")
             suite = file.name.removesuffix(".yaml")
+            tfds_splits = body.pop("tfds_splits", None)
+            if source == "tfds":
+                if tfds_splits is None:
+                    continue
+                body["splits"] = tfds_splits
             tasks[name] = TaskSpec.model_validate({"name": name, "folder": suite, **body})
     return MappingProxyType(tasks)
 
 
-def resolve_task(name: str, override: Mapping[str, Any] | None = None, where: str = "") -> TaskSpec:
+def resolve_task(
+    name: str,
+    override: Mapping[str, Any] | None = None,
+    where: str = "",
+    source: SourceName = "files",
+) -> TaskSpec:
     """Returns the task called `name`.
 
     Args:
         name: A built-in task, or the name of the user's own.
         override: For a built-in task, fields to replace: `{dropout: 0.3}`. The keys of a split are
-            replaced one by one (`{splits: {train: {file: mine.tsv}}}` keeps the columns), and a
-            split that is `None` is left out. For a task of the user's own, all of its fields.
+            replaced one by one (`{splits: {train: {file: mine.tsv}}}` keeps the columns), but for a
+            split that goes from a file to TFDS or back, and a split that is `None` is left out.
+            `source` goes before the argument. For a task of the user's own, all of its fields.
         where: What an error's message begins with, such as the config file.
+        source: What a built-in task is read from, `files` or `tfds`.
 
     Raises:
         UserError: There is no such task, or the fields do not make one.
@@ -52,9 +71,19 @@ def resolve_task(name: str, override: Mapping[str, Any] | None = None, where: st
         raise UserError(f"{where}: should be a mapping of fields to values, not {override!r}")
     if override.get("name", name) != name:
         raise UserError(f"{where}: name: should be {name!r} or left out, not {override['name']!r}")
-    base = builtin_tasks().get(name)
-    if base is not None:
+    if name in builtin_tasks():
+        override = dict(override)
+        source = override.pop("source", source)
+        if source not in get_args(SourceName):
+            raise UserError(f"{where}: source: should be 'files' or 'tfds', not {source!r}")
+        base = builtin_tasks(source).get(name)
+        if base is None:
+            raise UserError(f"{where}: source: no data set of TFDS is known for this task")
         fields = _merged(base.model_dump(exclude_unset=True), override)
+    elif "source" in override:
+        raise UserError(
+            f"{where}: source is for built-in tasks; a split of your own says file: or tfds:"
+        )
     elif "kind" in override or "splits" in override:
         fields = dict(override)
     else:
@@ -74,8 +103,15 @@ def _merged(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]
     for split, body in changed.items():
         if body is None:
             merged["splits"].pop(split, None)
-        elif split in base["splits"] and isinstance(body, Mapping):
+        elif isinstance(body, Mapping) and _is_change(base["splits"].get(split), body):
             merged["splits"][split] = {**base["splits"][split], **body}
         else:
             merged["splits"][split] = body
     return merged
+
+
+def _is_change(before: Mapping[str, Any] | None, body: Mapping[str, Any]) -> bool:
+    """Whether `body` changes keys of a split, and is not a split of its own."""
+    return before is not None and not any(
+        old in before and new in body for old, new in (("file", "tfds"), ("tfds", "file"))
+    )

@@ -5,11 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mtdnn_tf.tasks.split import LabelText, OnBadRow, SplitSpec
+
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[
     "matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman", "mrr", "accuracy_at_1"
 ]
-OnBadRow = Literal["error", "skip"]
 
 CLASSIFICATION_METRICS = {"matthews", "accuracy", "f1", "macro_f1"}
 REGRESSION_METRICS = {"pearson", "spearman"}
@@ -27,65 +28,7 @@ HEAD_FIELDS = (
     "ranking",
 )
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-
-# YAML reads an unquoted 0 as a number; a label is text.
-LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-
-
-class SplitSpec(BaseModel):
-    """Where the rows of one split are and how a row is laid out.
-
-    Attributes:
-        file: Path relative to the data directory, or absolute; `.jsonl` files hold one JSON object
-            a line, every other file is tab separated without quoting (a `"` is a character).
-        header: Whether the first line of a TSV file names its columns.
-        columns: Maps a text field, `label` or `uid` to a column: a header name, a 0-based position
-            (TSV), or a key (JSONL). A text field or `label` that is not listed stands in the column
-            of its own name. Without `uid`, the 0-based number of the row is the uid. A split
-            without labels (a test set) says `label: null`.
-        column_count: The exact number of columns of every row; by default the first line's.
-        optional: A missing file is a warning, not an error.
-        candidate_lists: For a ranking task over a `.jsonl` file: a row holds one query and the list
-            of its candidates, and `label` is the 0-based position of the right one, or a list of
-            them. Else a row is a query with one candidate.
-        on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    file: str
-    header: bool = True
-    columns: dict[str, str | Annotated[int, Field(ge=0)] | None] = {}
-    column_count: Annotated[int, Field(ge=1)] | None = None
-    optional: bool = False
-    candidate_lists: bool = False
-    on_bad_row: OnBadRow | None = None
-
-    @property
-    def is_jsonl(self) -> bool:
-        """Whether a row is a JSON object, not a line of a table."""
-        return self.file.endswith(".jsonl")
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the rows say what the answer is."""
-        return self.columns.get("label", "label") is not None
-
-    def column_of(self, name: str) -> str | int | None:
-        """Where `name` (a text field, `label` or `uid`) stands; None where it does not."""
-        return self.columns.get(name, None if name == "uid" else name)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        positions = sorted(n for n, column in self.columns.items() if isinstance(column, int))
-        if self.is_jsonl and positions:
-            raise ValueError(f"columns: {positions[0]} is a position, but a .jsonl row has keys")
-        if self.is_jsonl and self.column_count is not None:
-            raise ValueError("column_count is for TSV files")
-        if self.candidate_lists and not self.is_jsonl:
-            raise ValueError("candidate_lists is for .jsonl files")
-        return self
 
 
 class RankingSettings(BaseModel):
