@@ -51,7 +51,9 @@ MISTAKES = {
     tf_config({"worker": TWO}, type="worker", index=2): "task.index is 2, expected 0 to 1",
     tf_config({"worker": TWO}, type="worker", index=-1): "task.index: should be greater than",
     tf_config({"worker": TWO}, type="chief", index=0): "expected one of the cluster's jobs: worker",
-    tf_config({"worker": TWO}, type="evaluator", index=0): "task.type: should be 'chief' or 'worker'",
+    tf_config(
+        {"worker": TWO}, type="evaluator", index=0
+    ): "task.type: should be 'chief' or 'worker'",
     tf_config({"chief": TWO}, type="chief", index=0): "there is one chief",
 }
 
@@ -135,7 +137,7 @@ def test_slurm_has_a_worker_for_each_task(environment):
 def test_slurm_hosts_that_tensorflow_sorts_in_another_order_are_told(environment):
     slurm(environment, "gpu[9-10]", "1(x2)", 2, 0)
     environment.setenv("SLURMD_NODENAME", "gpu9")
-    with pytest.raises(UserError, match="task 0 runs on gpu9 .* gpu10:8888; set TF_CONFIG"):
+    with pytest.raises(UserError, match=r"task 0 runs on gpu9 .* gpu10:8888; set TF_CONFIG"):
         slurm_cluster()
 
 

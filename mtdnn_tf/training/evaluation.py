@@ -74,9 +74,7 @@ class LogitsRunner:
         Returns:
             For each source [examples, outputs] float32, in the order of its store.
         """
-        results = [
-            np.zeros([len(store), task.output_size], np.float32) for task, store in sources
-        ]
+        results = [np.zeros([len(store), task.output_size], np.float32) for task, store in sources]
         times_run = [np.zeros(len(store), np.int32) for _, store in sources]
         stores = [store for _, store in sources]
         replicas = self._strategy.num_replicas_in_sync
