@@ -13,7 +13,7 @@ demo: .venv/ready
 	$(BIN)/python -m mtdnn_tf.demo --workdir=runs/demo -- $(SENTENCES)
 
 test: lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses=4 --dist=loadfile
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -93,6 +93,18 @@ def test_the_weights_of_a_tasks_examples_sum_to_its_loss_weight_over_replicas(ma
         assert sum(weights) == pytest.approx(1.0 if present else 0.0)
 
 
+def test_the_workers_shares_are_the_whole(make_plan):
+    plan = make_plan(replicas=4)
+    whole = list(plan.batches(3))
+    shares = [plan.batches(3, replicas) for replicas in (range(2), range(2, 4))]
+    together = [
+        batch for step in zip(*[s for s in shares for _ in range(2)], strict=True) for batch in step
+    ]
+    assert len(together) == len(whole)
+    for one, two in zip(whole, together, strict=True):
+        np.testing.assert_array_equal(one["token_ids"], two["token_ids"])
+
+
 def test_rows_must_divide_among_replicas(make_plan):
     with pytest.raises(UserError, match=r"batch.rows 4 cannot be divided among 3 replicas"):
         make_plan(replicas=3)

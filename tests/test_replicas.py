@@ -8,6 +8,24 @@ import tensorflow as tf
 from test_resume import KILLER, assert_equal_runs
 from tiny import run, write_experiment
 
+DROPOUT = """
+import keras, numpy as np, tensorflow as tf
+from mtdnn_tf.training.setup import give_replicas_own_dropout
+from mtdnn_tf.training.strategy import build_strategy
+
+def masks(strategy):
+    with strategy.scope():
+        model = keras.Sequential([keras.Input([64]), keras.layers.Dropout(0.5, seed=3)])
+    give_replicas_own_dropout(strategy, model)
+    step = tf.function(lambda: strategy.run(lambda: model(tf.ones([1, 64]), training=True)))
+    return [mask.numpy() for mask in strategy.experimental_local_results(step())]
+
+strategy = build_strategy("mirrored", ["CPU:0", "CPU:1"])
+first, second = masks(strategy)
+(alone,) = masks(tf.distribute.get_strategy())
+np.testing.assert_array_equal(first, alone)
+assert (first != second).any()
+"""
 TWO = "--devices=CPU:0,CPU:1"
 NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
@@ -94,7 +112,12 @@ def test_two_replicas_evaluate_to_the_same_numbers_as_one(one_replica, tmp_path)
         assert splits["dev"] == pytest.approx(two["metrics"][task]["dev"], abs=1e-5)
 
 
-def test_two_replicas_drop_different_entries_and_resume_bit_equal(tmp_path):
+def test_each_replica_drops_other_entries_and_the_first_what_it_would_alone():
+    done = run("", script=DROPOUT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_replicas_resume_bit_equal(tmp_path):
     path = write_experiment(tmp_path)
     flags = [f"--config={path}", TWO]
     unbroken = run("train", *flags, f"--workdir={tmp_path / 'unbroken'}")

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.training.cluster import Cluster, Task, parse_tf_config
+from mtdnn_tf.training.signals import handlers_kept
 
 SLURM_PORT = 8888  # Of a host's first worker; the next ones count on.
 
@@ -142,10 +143,13 @@ def _multi_worker_mirrored(
     if others:
         print(f"{cluster.address} waits for {', '.join(others)}", file=sys.stderr, flush=True)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with handlers_kept():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.OpError as error:
         reason = error.message.splitlines()[0]
-        raise UserError(f"the worker {cluster.address} cannot join the others: {reason}") from error
+        raise UserError(
+            f"the worker {cluster.address} cannot start or join the others: {reason}; is its port free?"
+        ) from error
 
 
 def slurm_cluster() -> Cluster:
