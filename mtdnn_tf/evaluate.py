@@ -49,9 +49,9 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
     from mtdnn_tf.training.evaluation import evaluate
     from mtdnn_tf.training.progress import metrics_table
 
-    settings_given = [values.tasks, values.checkpoint]
-    workers.check_same(json.dumps(settings_given), "the flags")
+    workers.check_same(json.dumps([values.tasks, values.checkpoint]), "the flags")
     loaded = load(values.workdir, values.checkpoint)
+    workers.check_same_weights(loaded.model)
     tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
     settings = loaded.experiment.data
     moved = {"data_dir": values.data_dir, "tfds_dir": values.tfds_dir}

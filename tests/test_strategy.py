@@ -102,6 +102,13 @@ def test_devices_that_are_not_there(devices, message):
     assert message in str(error.value)
 
 
+def test_arguments_that_do_not_go_together():
+    with pytest.raises(UserError, match="--devices does not go with a TPU"):
+        build_strategy("tpu", ["CPU:0"])
+    with pytest.raises(UserError, match="--slurm goes with"):
+        build_strategy("mirrored", slurm=True)
+
+
 def test_a_worker_has_one_replica_on_the_cpu(environment):
     environment.setenv("TF_CONFIG", tf_config({"worker": TWO}, type="worker", index=0))
     with pytest.raises(UserError, match="start more workers"):

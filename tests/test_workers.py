@@ -19,6 +19,18 @@ from test_replicas import (
 from test_resume import KILLER, TERMINATOR, assert_equal_runs
 from tiny import run, write_experiment
 
+# Stands in for `python -m mtdnn_tf.train` on a host whose pretrained folder has other weights.
+OTHER_WEIGHTS = """
+from mtdnn_tf.pretrained import huggingface
+original = huggingface.load_encoder_weights
+def load(encoder, folder):
+    report = original(encoder, folder)
+    encoder.weights[0].assign(encoder.weights[0] + 1e-3)
+    return report
+huggingface.load_encoder_weights = load
+from mtdnn_tf.train import main
+main()
+"""
 LOG_LOOP = "mtdnn_tf.training.training:TrainingRun._log_loop"
 SECONDS = 240  # Most that two workers take, on two cores that others use as well.
 # A script that imports TensorFlow before the binary does has to be as quiet as the binary.
@@ -202,6 +214,13 @@ def test_workers_of_different_settings_are_told_so(experiment, tmp_path):
         assert worker.code == 1
         assert worker.message == "error: the settings of worker 1 are not those of the chief"
     assert not (tmp_path / "run").exists()
+
+
+def test_workers_of_different_weights_are_told_so(experiment, tmp_path):
+    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
+    for worker in run_workers(tmp_path / "log", *flags, scripts={1: [OTHER_WEIGHTS]}):
+        assert worker.code == 1
+        assert worker.message == "error: the weights of worker 1 are not those of the chief"
 
 
 def test_a_workdir_that_is_not_shared_is_told(experiment, unbroken, tmp_path):

@@ -36,8 +36,11 @@ def build_strategy(
         slurm: Take the workers from Slurm's variables and not from `TF_CONFIG`.
 
     Raises:
-        UserError: Its devices are not there, or what describes the workers is wrong.
+        UserError: Its devices are not there, what describes the workers is wrong, or two arguments do
+            not go together.
     """
+    if slurm and name not in ("auto", "multi_worker_mirrored"):
+        raise UserError(f"--slurm goes with --strategy=multi_worker_mirrored, not {name}")
     tpu = tpu or os.environ.get("TPU_NAME")
     cluster = None
     if slurm:
@@ -46,6 +49,8 @@ def build_strategy(
         cluster = parse_tf_config(os.environ.get("TF_CONFIG", ""))
     if name == "auto":
         name = _choose(devices, cluster, tpu)
+    if name == "tpu" and devices:
+        raise UserError("--devices does not go with a TPU, which is used as a whole")
     if name == "tpu":
         return _tpu(tpu or "local")
     if name == "multi_worker_mirrored":

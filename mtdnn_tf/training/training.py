@@ -161,6 +161,8 @@ class TrainingRun:
             logging.info("%s", start.fill(self._model))
         else:
             self._resume()
+        workers.check_same(json.dumps(config.to_hf_dict()), "the encoder's settings")
+        workers.check_same_weights(self._model)
         give_replicas_own_dropout(self._strategy, self._model)
 
     def _is_there(self) -> bool:

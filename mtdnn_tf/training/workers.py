@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -91,6 +92,18 @@ class Workers:
         different = [str(i) for i, other in enumerate(digests) if other != digests[0]]
         if different:
             raise UserError(f"{what} of worker {', '.join(different)} are not those of the chief")
+
+    def check_same_weights(self, model: keras.Model) -> None:
+        """Compares all variables of the workers' models, bit by bit.
+
+        Raises:
+            UserError: They differ.
+        """
+        if self.count > 1:
+            digest = hashlib.sha256()
+            for variable in model.variables:
+                digest.update(variable.numpy().tobytes())
+            self.check_same(digest.hexdigest(), "the weights")
 
     @contextlib.contextmanager
     def loss_of_one_told(self) -> Iterator[None]:
