@@ -11,7 +11,7 @@ from mtdnn_tf import pretrained
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.loading import MTDNN, load
+from mtdnn_tf.loading import load
 from mtdnn_tf.modeling import BertConfig, encoder_of, heads_of
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -92,18 +92,14 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
         _copy(encoder_of(source.model), encoder_of(model), directory.path)
         for name in heads:
             _copy(heads_of(source.model)[name], heads_of(model)[name], directory.path)
-        return _describe(source, model, heads, directory.path)
+        new = [task.name for task in experiment.heads if task.name not in heads]
+        left = [task.name for task in before.heads if task.name not in heads]
+        return (
+            f"encoder from the run {directory.path}; heads taken: {_names(heads)}; "
+            f"new: {_names(new)}; left behind: {_names(left)}"
+        )
 
     return Start(config, tokenizer, fill)
-
-
-def _describe(source: MTDNN, model: keras.Model, heads: list[str], path: Path) -> str:
-    new = [name for name in heads_of(model) if name not in heads]
-    left = [name for name in heads_of(source.model) if name not in heads]
-    return (
-        f"encoder from the run {path}; heads taken: {_names(heads)}; new: {_names(new)}; "
-        f"left behind: {_names(left)}"
-    )
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:
