@@ -21,6 +21,7 @@ from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import load
 from mtdnn_tf.modeling import BertEncoder, encoder_of, padded_inputs
+from mtdnn_tf.training.start import find_start
 
 SENTENCES = [
     ("the clock is very neat .", "a harsh road was ruined ."),
@@ -448,13 +449,13 @@ def test_lower_case_is_said_by_a_file_or_by_the_folders_name(
 
 
 def test_a_folder_that_does_not_say_asks_for_the_setting(tf_folder, tmp_path):
-    from mtdnn_tf.training.setup import read_pretrained
-
     folder = tf_folder.rename(tmp_path / "chinese_L-2")
     path = write_experiment(tmp_path / "experiment")
-    assert "set encoder.lower_case" in told(read_pretrained, load_experiment(path, []), folder)
-    _, tokenizer = read_pretrained(load_experiment(path, ["encoder.lower_case=false"]), folder)
-    assert not tokenizer.lower_case
+    pretrained_is = f"encoder.pretrained={folder}"
+    silent = load_experiment(path, [pretrained_is])
+    assert "set encoder.lower_case" in told(find_start, silent)
+    said = load_experiment(path, [pretrained_is, "encoder.lower_case=false"])
+    assert not find_start(said).tokenizer.lower_case
 
 
 # --- Written as Hugging Face's ---

@@ -21,13 +21,13 @@ from tiny import run, write_experiment
 
 # Stands in for `python -m mtdnn_tf.train` on a host whose pretrained folder has other weights.
 OTHER_WEIGHTS = """
-from mtdnn_tf.pretrained import huggingface
-original = huggingface.load_encoder_weights
+from mtdnn_tf import pretrained
+original = pretrained.load_encoder_weights
 def load(encoder, folder):
     report = original(encoder, folder)
     encoder.weights[0].assign(encoder.weights[0] + 1e-3)
     return report
-huggingface.load_encoder_weights = load
+pretrained.load_encoder_weights = load
 from mtdnn_tf.train import main
 main()
 """

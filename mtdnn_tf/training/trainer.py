@@ -119,13 +119,13 @@ class Trainer(orbit.StandardTrainer):
             logits = self._model(model_inputs(batch), training=True)
             losses = example_losses(self._tasks, logits, batch)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
-        # Zero is the pooler's where every head reads words (SAN).
         variables = self._model.trainable_variables
-        gradients = tape.gradient(
-            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart.
-        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart. None is
+        # the pooler's where every head reads words (SAN).
+        gradients = [
+            tf.zeros(variable.shape) if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
+        ]
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
         return gradients, task_sums(len(self._tasks), losses, batch), tokens
 
