@@ -85,9 +85,9 @@ def strategy_of(values: flags.FlagValues) -> "tf.distribute.Strategy":
     """
     from mtdnn_tf.training.strategy import build_strategy
 
-    return build_strategy(
-        values.strategy, values.devices, values.tpu, slurm="slurm" in values and values.slurm
-    )
+    workers = "slurm" in values
+    slurm = workers and values.slurm
+    return build_strategy(values.strategy, values.devices, values.tpu, slurm, workers)
 
 
 def no_arguments(arguments: list[str]) -> None:

@@ -120,6 +120,11 @@ def test_a_cluster_of_one_is_one_device(environment):
     assert build_strategy("auto").num_replicas_in_sync == 1
 
 
+def test_a_binary_of_one_process_does_not_wait_for_workers(environment):
+    environment.setenv("TF_CONFIG", tf_config({"worker": TWO}, type="worker", index=0))
+    assert build_strategy("auto", workers=False).num_replicas_in_sync == 1
+
+
 def test_a_named_tpu_is_what_auto_takes(environment):
     environment.setenv("TPU_NAME", "local")
     with pytest.raises(UserError, match="cannot use the TPU 'local'"):

@@ -23,6 +23,7 @@ def build_strategy(
     devices: Sequence[str] = (),
     tpu: str | None = None,
     slurm: bool = False,
+    workers: bool = True,
 ) -> tf.distribute.Strategy:
     """Builds a distribution strategy.
 
@@ -34,6 +35,7 @@ def build_strategy(
             `CPU:0` where there is none. `CPU:0` and `CPU:1` make two devices of the CPU.
         tpu: Name of the TPU; by default `$TPU_NAME`, else `local`.
         slurm: Take the workers from Slurm's variables and not from `TF_CONFIG`.
+        workers: Whether several processes may take part; where not, `TF_CONFIG` is not looked at.
 
     Raises:
         UserError: Its devices are not there, what describes the workers is wrong, or two arguments do
@@ -45,7 +47,7 @@ def build_strategy(
     cluster = None
     if slurm:
         cluster = slurm_cluster()
-    elif name in ("auto", "multi_worker_mirrored"):
+    elif workers and name in ("auto", "multi_worker_mirrored"):
         cluster = parse_tf_config(os.environ.get("TF_CONFIG", ""))
     if name == "auto":
         name = _choose(devices, cluster, tpu)
