@@ -65,7 +65,7 @@ KILLS = {
     "after an evaluation was logged, before it counts": (
         "mtdnn_tf.training.checkpoint:Checkpoints.save_best", 1, "before"),
     "between the best and the last checkpoint": (
-        "mtdnn_tf.training.training:write_predictions", 2, "after"),
+        "mtdnn_tf.training.run_log:write_predictions", 2, "after"),
 }  # fmt: skip
 
 

@@ -27,13 +27,12 @@ from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
-from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory, fixed_settings
 from mtdnn_tf.training.checkpoint import Checkpoints
-from mtdnn_tf.training.evaluation import DevResult, LogitsRunner, evaluate, evaluation_shape
+from mtdnn_tf.training.evaluation import LogitsRunner, evaluate, evaluation_shape
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
-from mtdnn_tf.training.progress import TrainingProgress, metrics_table
+from mtdnn_tf.training.run_log import RunLog
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
@@ -287,7 +286,7 @@ class TrainingRun:
         is_chief = self._workers.is_chief
         shape = evaluation_shape(self._experiment, strategy)
         self._runner = LogitsRunner(self._model, shape, strategy)
-        self._progress = TrainingProgress(plan.total_steps, first, quiet=not is_chief)
+        self._log = RunLog(self._directory, plan.total_steps, first, is_chief)
         self._describe(first)
         self._controller = orbit.Controller(
             trainer=self.trainer(),
@@ -297,7 +296,7 @@ class TrainingRun:
             summary_dir=str(self._directory.events) if is_chief else None,
             train_actions=[self._log_loop],
         )
-        with self._progress, _disk_errors(self._directory.path):
+        with self._log.progress, _disk_errors(self._directory.path):
             while (epoch := self._get("epochs_evaluated")) < settings.epochs:
                 step, end_of_epoch = self._get("step"), int(plan.epoch_ends[epoch])
                 # The workers leave together, whichever of them the signal came to.
@@ -311,12 +310,12 @@ class TrainingRun:
                     self._train_loop(step, min(step + settings.steps_per_loop, end_of_epoch))
 
     def _describe(self, first: int) -> None:
-        plan = self.plan
-        self._progress.print(self.describe())
-        if first == plan.total_steps and self._get("epochs_evaluated") == self._settings.epochs:
-            self._progress.print(f"{self._directory.path} is trained already")
+        show = self._log.progress.print
+        show(self.describe())
+        if self._get("epochs_evaluated") == self._settings.epochs:
+            show(f"{self._directory.path} is trained already")
         elif first:
-            self._progress.print(f"going on from step {first}")
+            show(f"going on from step {first}")
 
     def _train_loop(self, step: int, end: int) -> None:
         self._loop_start = time.monotonic()
@@ -329,37 +328,13 @@ class TrainingRun:
     def _log_loop(self, output: dict[str, Any]) -> None:
         """Logs one loop of steps; called by the controller, which adds `output` to TensorBoard."""
         step = self._get("step")
-        epoch = self.plan.epoch_of(step - 1) + 1
-        steps = output.pop("steps")
-        slots = steps * self._experiment.batch.rows * self.plan.shape.length
-        fill = output.pop("tokens") / slots
-        seconds = time.monotonic() - self._loop_start
-        examples = output["examples"]
-        speed = sum(examples.values()) / seconds
-        loss = {name: float(value) for name, value in output["loss"].items()}
-        for name, value in loss.items() | {("the gradient", output["gradient_norm"])}:
-            if not math.isfinite(value):
-                raise UserError(
-                    f"step {step}: {name} has the loss or norm {value}; lower "
-                    "training.learning_rate, or set training.clip_norm"
-                )
-        output |= {
-            "learning_rate": float(self._schedule(step - 1)),
-            "gradient_norm": float(output["gradient_norm"]) / steps,
-            "fill": fill,
-        }
-        record = {"kind": "train", "step": step, "epoch": epoch} | output
-        timing = {"examples_per_second": speed, "seconds": seconds}
-        if self._workers.is_chief:
-            self._directory.append_metrics(record | {"loss": loss} | timing)
-        output |= {"examples_per_second": speed}
-        self._progress.update(
+        self._log.loop(
+            output,
             step=step,
-            epoch=epoch,
-            loss=loss,
-            examples=examples,
-            examples_per_second=speed,
-            fill=fill,
+            epoch=self.plan.epoch_of(step - 1) + 1,
+            slots=self._experiment.batch.rows * self.plan.shape.length,
+            learning_rate=float(self._schedule(step - 1)),
+            seconds=time.monotonic() - self._loop_start,
         )
 
     def _end_epoch(self, epoch: int) -> None:
@@ -375,35 +350,18 @@ class TrainingRun:
         if self._data.dev and evaluates:
             result = evaluate(self._runner, self._data.dev)
             score = result.mean
+            self._log.epoch(result, step=step, epoch=epoch + 1)
             if self._workers.is_chief:
-                self._report(epoch, result)
+                summaries = self._controller.summary_manager
+                summaries.write_summaries({"dev": result.metrics | {"mean": result.mean}})
+                summaries.flush()
         if score > self._state["best_score"].numpy():
             self._state["best_score"].assign(score)
             self._checkpoints.save_best(step)
-            if self._data.dev and self._workers.is_chief:
-                for (task, split, store), logits in zip(self._data.dev, result.logits, strict=True):
-                    path = self._directory.predictions / f"{task.name}_{split}.tsv"
-                    write_predictions(path, task, store, logits)
+            if self._data.dev:
+                self._log.predictions(self._data.dev, result)
         self._state["epochs_evaluated"].assign(epoch + 1)
         self._save()
-
-    def _report(self, epoch: int, result: DevResult) -> None:
-        self._directory.append_metrics(
-            {
-                "kind": "dev",
-                "step": self._get("step"),
-                "epoch": epoch + 1,
-                "metrics": result.metrics,
-                "scores": result.scores,
-                "mean": result.mean,
-            }
-        )
-        self._controller.summary_manager.write_summaries(
-            {"dev": result.metrics | {"mean": result.mean}}
-        )
-        self._controller.summary_manager.flush()
-        title = f"epoch {epoch + 1}: dev metrics, mean {100 * result.mean:.1f}"
-        self._progress.print(metrics_table(title, result.metrics, result.examples))
 
 
 @contextlib.contextmanager
