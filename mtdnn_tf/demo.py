@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.config import build_experiment, read_yaml
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table

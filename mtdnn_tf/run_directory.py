@@ -20,10 +20,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from mtdnn_tf.config import Experiment, read_yaml
+from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.validation import validated
+from mtdnn_tf.yaml_file import read_yaml
 
 # What may differ between the runs that share a directory: it changes no number.
 FREE_SETTINGS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.config import load_experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:
@@ -37,8 +37,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         assignments.append(f"init.run={json.dumps(values.init_from)}")
     experiment = load_experiment(Path(values.config), assignments, values.data_dir)
     strategy = cli.strategy_of(values)
+    from mtdnn_tf.training.dry_run import dry_run
     from mtdnn_tf.training.signals import Interrupted
-    from mtdnn_tf.training.training import dry_run, train
+    from mtdnn_tf.training.training import train
 
     if values.dry_run:
         print(dry_run(experiment, strategy))

@@ -13,8 +13,8 @@ import yaml
 from safetensors.numpy import load_file, save_file
 from tiny import VOCAB, run, write_experiment
 
-from mtdnn_tf.config import load_experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 
 
 def edit(path, change):

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 from tiny import VOCAB, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
-from mtdnn_tf.config import load_experiment
 from mtdnn_tf.conversion import convert
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.loading import load
 from mtdnn_tf.modeling import BertEncoder, encoder_of, padded_inputs
 from mtdnn_tf.training.start import find_start

@@ -2,8 +2,8 @@ import pytest
 import yaml
 from tiny import write_tasks
 
-from mtdnn_tf.config import build_experiment, load_experiment, set_key
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.run_directory import RunDirectory
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mtdnn_tf.config import load_experiment
+from mtdnn_tf.experiment_file import load_experiment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

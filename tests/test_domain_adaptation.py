@@ -7,8 +7,9 @@ import pytest
 import yaml
 from tiny import run, write_experiment
 
-from mtdnn_tf.config import Subset, load_experiment
+from mtdnn_tf.config import Subset
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.training.domain_adaptation import DomainAdaptation
 
 TOOL = """

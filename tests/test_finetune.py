@@ -9,8 +9,8 @@ import yaml
 from tiny import run, write_experiment
 
 import mtdnn_tf
-from mtdnn_tf.config import load_experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.training.finetuning import FineTuning, finetune_experiment
 from mtdnn_tf.training.start import find_start
 
@@ -134,10 +134,8 @@ def test_a_head_that_the_other_run_lacks_is_told(config, multi_task, tmp_path):
         find_start(load_experiment(tmp_path / "other.yaml", assignments))
 
 
-@pytest.fixture(scope="module")
-def finetuned(multi_task):
-    workdir = multi_task.parent / "finetuned"
-    done = run(
+def finetune(multi_task, workdir):
+    return run(
         "finetune",
         f"--init_from={multi_task}",
         f"--workdir={workdir}",
@@ -145,6 +143,12 @@ def finetuned(multi_task):
         "--set=training.epochs=2",
         "--set=training.keep_checkpoints=99",
     )
+
+
+@pytest.fixture(scope="module")
+def finetuned(multi_task):
+    workdir = multi_task.parent / "finetuned"
+    done = finetune(multi_task, workdir)
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -178,14 +182,7 @@ def test_fine_tuning_reports_before_and_after(multi_task, finetuned):
 def test_fine_tuning_goes_on_and_is_what_a_lone_run_is(config, multi_task, finetuned, tmp_path):
     """A second call trains nothing again; a task's run equals `train --init_from` of that task."""
     workdir, printed = finetuned
-    again = run(
-        "finetune",
-        f"--init_from={multi_task}",
-        f"--workdir={workdir}",
-        "--tasks=mood,near",
-        "--set=training.epochs=2",
-        "--set=training.keep_checkpoints=99",
-    )
+    again = finetune(multi_task, workdir)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("is trained already") == 2
     tables = [text[text.rindex("┏") :] for text in (printed, again.stdout)]

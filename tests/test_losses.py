@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mtdnn_tf.config import TrainingSettings, build_experiment
+from mtdnn_tf.config import TrainingSettings
+from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.training.losses import example_losses, task_sums
 from mtdnn_tf.training.optimizer import WarmupLinearDecay, build_optimizer, learning_rate_schedule
 

@@ -26,12 +26,13 @@ def plain(experiment, tmp_path_factory):
     return train(experiment, tmp_path_factory.mktemp("plain") / "run")
 
 
-def train(experiment, workdir, *settings):
+def train(experiment, workdir, *settings, **kwargs):
     done = run(
         "train",
         f"--config={experiment}",
         f"--workdir={workdir}",
         *(f"--set={setting}" for setting in (*OFF, *settings)),
+        **kwargs,
     )
     assert done.returncode == 0, done.stderr
     return workdir
@@ -94,7 +95,9 @@ def test_xla_compiles_the_step_with_everything_on(experiment, plain, tmp_path):
         "batch.pieces=2",
         "training.recompute=true",
         "training.deterministic=false",
+        env={"XLA_FLAGS": f"--xla_dump_to={tmp_path / 'dump'}"},
     )
+    assert list((tmp_path / "dump").glob("*_update*")), "XLA was not asked"
     assert_same_run(plain, compiled, atol=1e-4)
 
 
@@ -112,6 +115,10 @@ def test_recomputation_meets_the_same_dropout(policy):
         encoder.build()
         step = tf.function(gradients_of)
         found.append([value.numpy() for value in step(encoder, inputs)])
+        graph = step.get_concrete_function(encoder, inputs).graph.as_graph_def()
+        nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+        # Of each block's gelu; the gradient of it needs no second one.
+        assert sum(node.op == "Erf" for node in nodes) == (6 if recompute else 3)
     for kept, recomputed in zip(*found, strict=True):
         np.testing.assert_allclose(kept, recomputed, atol=1e-6, rtol=1e-5)
     assert all(np.abs(value).max() > 0 for value in found[0][:5])

@@ -130,10 +130,10 @@ def test_loss_weights_make_the_mean_over_a_tasks_examples_in_the_global_batch():
 
 @pytest.mark.parametrize("batch_by", ["example", "task"])
 def test_rows_are_filled_to_98_percent_on_glue(batch_by, minilm_dir, glue_dir, tmp_path_factory):
-    from mtdnn_tf.config import build_experiment
     from mtdnn_tf.data.plan import TrainingPlan
     from mtdnn_tf.data.splits import open_split
     from mtdnn_tf.data.tokenizer import BertTokenizer
+    from mtdnn_tf.experiment_file import build_experiment
 
     tree = {
         "tasks": ["cola", "sst2", "mrpc", "stsb", "rte", "qnli", "mnli"],

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from test_packing import store
 from tiny import write_tasks
 
-from mtdnn_tf.config import build_experiment
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 
 
 @pytest.fixture(scope="module")
 def make_plan(tmp_path_factory):
     tasks = write_tasks(tmp_path_factory.mktemp("plan"))
 
-    def make(seed=0, batch_by="example", replicas=1, rows=4, reduction="task"):
+    def make(seed=0, batch_by="example", replicas=1, rows=4, reduction="task", pieces=1):
         experiment = build_experiment(
             {
                 "tasks": tasks,
                 "data": {"max_length": 24},
-                "batch": {"rows": rows, "length": 32},
+                "batch": {"rows": rows, "length": 32, "pieces": pieces},
                 "mixture": {"batch_by": batch_by},
                 "training": {"epochs": 2, "seed": seed, "loss_reduction": reduction},
             },
@@ -91,6 +91,21 @@ def test_the_weights_of_a_tasks_examples_sum_to_its_loss_weight_over_replicas(ma
         weights = [b["weight"][(b["task"] == task) & (b["index"] >= 0)].sum() for b in batches]
         present = any(((b["task"] == task) & (b["index"] >= 0)).any() for b in batches)
         assert sum(weights) == pytest.approx(1.0 if present else 0.0)
+
+
+@pytest.mark.parametrize(("replicas", "pieces"), [(1, 2), (1, 4), (2, 2)])
+def test_pieces_are_a_stack_of_parts_of_the_same_batch(make_plan, replicas, pieces):
+    whole = list(make_plan().batches(0))
+    stacked = list(make_plan(replicas=replicas, pieces=pieces).batches(0))
+    assert len(stacked) == len(whole) * replicas
+    for step, batch in enumerate(whole):
+        parts = stacked[step * replicas : (step + 1) * replicas]
+        assert all(p["token_ids"].shape == (pieces, 4 // replicas // pieces, 32) for p in parts)
+        rows = np.concatenate([p["token_ids"].reshape(-1, 32) for p in parts])
+        np.testing.assert_array_equal(rows, batch["token_ids"])
+        assert [m for p in parts for m in members(p)] == members(batch)
+        weights = np.concatenate([p["weight"][p["index"] >= 0] for p in parts])
+        np.testing.assert_array_equal(weights, batch["weight"][batch["index"] >= 0])
 
 
 def test_the_workers_shares_are_the_whole(make_plan):

@@ -93,8 +93,11 @@ def test_a_step_compiled_by_xla_is_the_same_step(devices, one_replica, tmp_path)
     """What a TPU needs as well: static shapes, and no strings on the device."""
     path, one = one_replica
     flags = [f"--config={path}", f"--workdir={tmp_path / 'xla'}", devices, *NO_HEAD_DROPOUT]
-    compiled = run("train", *flags, "--set=training.xla=on")
+    dump = tmp_path / "dump"
+    env = {"XLA_FLAGS": f"--xla_dump_to={dump}"}
+    compiled = run("train", *flags, "--set=training.xla=on", env=env)
     assert compiled.returncode == 0, compiled.stderr
+    assert list(dump.glob("*")), "XLA was not asked"
     assert_same_steps(one, tmp_path / "xla")
 
 

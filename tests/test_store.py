@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from tiny import VOCAB, write_tasks
 
-from mtdnn_tf.config import build_experiment
 from mtdnn_tf.data import store as store_module
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 
 ARRAYS = ("token_ids", "type_ids", "offsets", "labels", "uids")
 

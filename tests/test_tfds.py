@@ -12,11 +12,11 @@ import tensorflow_datasets as tfds
 import yaml
 from tiny import VOCAB, run, write_experiment
 
-from mtdnn_tf.config import build_experiment
 from mtdnn_tf.data.sources import available_splits, read_split
 from mtdnn_tf.data.store import open_store
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
 
 TEXT = tfds.features.Text()

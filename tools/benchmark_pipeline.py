@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.config import load_experiment
+from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:

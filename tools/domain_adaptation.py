@@ -13,8 +13,9 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.config import Subset, load_experiment
+from mtdnn_tf.config import Subset
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtdnn_tf.data.row import BadRow, Row
-from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.data.row import BadRow, Row, json_object, value_of
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
 
 
@@ -31,20 +31,15 @@ def parse_candidates(task: TaskSpec, spec: SplitSpec, line: str) -> list[Row]:
     Raises:
         BadRow: It is not that.
     """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadRow(f"not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise BadRow(f"not a JSON object: {line[:40]}")
-    query, candidates = (_value(row, name, str(spec.column_of(name))) for name in task.fields)
+    row = json_object(line)
+    query, candidates = (value_of(row, name, str(spec.column_of(name))) for name in task.fields)
     if not isinstance(query, str) or not query.strip():
         raise BadRow(f"{task.fields[0]} is {json.dumps(query)[:40]}, expected a text")
     is_list = isinstance(candidates, list) and len(candidates) > 0
     if not is_list or not all(isinstance(text, str) and text.strip() for text in candidates):
         raise BadRow(f"{task.fields[1]} is {json.dumps(candidates)[:40]}, expected a list of texts")
     right = _right(row, str(spec.column_of("label")), len(candidates)) if spec.has_labels else set()
-    uid = "" if spec.column_of("uid") is None else _value(row, "uid", str(spec.column_of("uid")))
+    uid = "" if spec.column_of("uid") is None else value_of(row, "uid", str(spec.column_of("uid")))
     if not isinstance(uid, str | int) or isinstance(uid, bool):
         raise BadRow(f"uid is {json.dumps(uid)[:40]}, expected a text or a number")
     return [
@@ -53,15 +48,9 @@ def parse_candidates(task: TaskSpec, spec: SplitSpec, line: str) -> list[Row]:
     ]
 
 
-def _value(row: dict[str, Any], name: str, key: str) -> Any:
-    if key not in row:
-        raise BadRow(f"no key {key!r} for {name}{did_you_mean(key, row)}")
-    return row[key]
-
-
 def _right(row: dict[str, Any], key: str, count: int) -> set[int]:
     """Positions of the right candidates."""
-    label = _value(row, "label", key)
+    label = value_of(row, "label", key)
     positions = set()
     for position in label if isinstance(label, list) else [label]:
         if type(position) is not int or not 0 <= position < count:  # A bool is an int as well.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtdnn_tf.data.candidates import parse_candidates
-from mtdnn_tf.data.row import BadRow, Row
+from mtdnn_tf.data.row import BadRow, Row, json_object, value_of
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec, columns_in
@@ -132,18 +132,11 @@ def _find(name: str, column: str, header: list[str], path: Path) -> int:
 
 def _json_cells(task: TaskSpec, reads: list[Read]) -> Callable[[str], list[str]]:
     def cells_of(line: str) -> list[str]:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadRow(f"not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise BadRow(f"not a JSON object: {line[:40]}")
-        cells = []
-        for name, key in reads:
-            if key not in row:
-                raise BadRow(f"no key {key!r} for {name}{did_you_mean(str(key), row)}")
-            cells.append(_json_cell(str(key), row[key], allow_number=name not in task.fields))
-        return cells
+        row = json_object(line)
+        return [
+            _json_cell(str(key), value_of(row, name, str(key)), name not in task.fields)
+            for name, key in reads
+        ]
 
     return cells_of
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.config import read_yaml
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
@@ -30,6 +29,7 @@ from mtdnn_tf.pretrained.weights import (
     load_weights,
     variable_paths,
 )
+from mtdnn_tf.yaml_file import read_yaml
 
 # Our field -> the key of Model Garden's `BertEncoderConfig`.
 YAML_KEYS = {

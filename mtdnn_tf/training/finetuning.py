@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.config import Experiment, MixtureSettings, build_experiment, load_experiment, set_key
+from mtdnn_tf.config import Experiment, MixtureSettings
 from mtdnn_tf.data.splits import open_dev
 from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.loading import load
 from mtdnn_tf.run_directory import RunDirectory

@@ -6,10 +6,8 @@ The same call goes on where an earlier one was cut off, bit for bit as if it had
 import contextlib
 import json
 import math
-import resource
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,8 +42,6 @@ from mtdnn_tf.training.start import find_start
 from mtdnn_tf.training.trainer import Trainer
 from mtdnn_tf.training.workers import Workers
 
-DRY_STEPS = 2
-
 
 def train(
     experiment: Experiment, workdir: Path, strategy: tf.distribute.Strategy | None = None
@@ -70,29 +66,6 @@ def train(
         TrainingRun(experiment, directory, strategy).run(stop)
 
 
-def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = None) -> str:
-    """Builds everything a run needs and takes a few steps; nothing stays on the disk but tokens.
-
-    Returns:
-        What was built, and how long a step takes.
-
-    Raises:
-        UserError: Something the user gave is wrong.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        run = TrainingRun(experiment, RunDirectory(folder), strategy)
-        output, seconds = run.try_steps(DRY_STEPS)
-    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in output["loss"].items())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    total = seconds * run.plan.total_steps
-    return (
-        f"{run.describe()}\n"
-        f"{run.parameters:,} parameters; {DRY_STEPS} steps taken: loss {losses}\n"
-        f"{seconds:.2f} s a step, {total / 3600:.1f} hours for all without evaluation; "
-        f"{peak:.1f} GiB of main memory at most"
-    )
-
-
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
 
@@ -103,6 +76,7 @@ class TrainingRun:
 
     Attributes:
         plan: All batches of the run.
+        model: The Keras model.
     """
 
     def __init__(
@@ -133,7 +107,7 @@ class TrainingRun:
         workers.check_same(json.dumps(self._data.summary()), "the examples")
         self.plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
         with self._strategy.scope():
-            self._model = build_mtdnn(
+            self.model = build_mtdnn(
                 config,
                 experiment.heads,
                 pooling=experiment.encoder.pooling,
@@ -142,7 +116,7 @@ class TrainingRun:
             )
             self._schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self._schedule)
-            self._optimizer.build(self._model.trainable_variables)
+            self._optimizer.build(self.model.trainable_variables)
             self._state = {
                 "step": counter(tf.int64, 0),
                 "epochs_evaluated": counter(tf.int64, 0),
@@ -150,19 +124,19 @@ class TrainingRun:
             }
         self._checkpoints = Checkpoints(
             directory.checkpoints,
-            self._model,
+            self.model,
             self._optimizer,
             self._state,
             settings.keep_checkpoints,
             workers.is_chief,
         )
         if self._is_new:
-            logging.info("%s", start.fill(self._model))
+            logging.info("%s", start.fill(self.model))
         else:
             self._resume()
         workers.check_same(json.dumps(config.to_hf_dict()), "the encoder's settings")
-        workers.check_same_weights(self._model)
-        give_replicas_own_dropout(self._strategy, self._model)
+        workers.check_same_weights(self.model)
+        give_replicas_own_dropout(self._strategy, self.model)
 
     def _is_there(self) -> bool:
         """Whether the directory holds a run; no worker goes on before all have looked.
@@ -184,7 +158,7 @@ class TrainingRun:
         """Writes the small files and the first checkpoint; the config last, which makes it a run."""
         directory = self._directory
         if self._workers.is_chief:
-            config = encoder_of(self._model).config
+            config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
             self._tokenizer.save(directory.path)
@@ -229,7 +203,7 @@ class TrainingRun:
             )
         )
         return Trainer(
-            model=self._model,
+            model=self.model,
             tasks=self._experiment.heads,
             optimizer=self._optimizer,
             step=self._state["step"],
@@ -239,23 +213,6 @@ class TrainingRun:
             pieces=plan.pieces,
             xla=uses_xla(self._settings),
         )
-
-    def try_steps(self, count: int) -> tuple[dict[str, Any], float]:
-        """Takes a first step and then `count` more, and writes nothing.
-
-        Returns:
-            What the trainer says of the last of these steps, and the seconds that each took.
-        """
-        trainer = self.trainer()
-        trainer.train(tf.constant(1))
-        start = time.monotonic()
-        output = trainer.train(tf.constant(count))
-        return output, (time.monotonic() - start) / count
-
-    @property
-    def parameters(self) -> int:
-        """Number of the model's trainable parameters."""
-        return sum(math.prod(v.shape) for v in self._model.trainable_variables)
 
     def describe(self) -> str:
         """The size of the run in a line."""
@@ -285,7 +242,7 @@ class TrainingRun:
         first = self._get("step")
         is_chief = self._workers.is_chief
         shape = evaluation_shape(self._experiment, strategy)
-        self._runner = LogitsRunner(self._model, shape, strategy)
+        self._runner = LogitsRunner(self.model, shape, strategy)
         self._log = RunLog(self._directory, plan.total_steps, first, is_chief)
         self._describe(first)
         self._controller = orbit.Controller(

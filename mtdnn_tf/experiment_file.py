@@ -1,0 +1,96 @@
+"""An experiment read from a YAML file, with settings of the command line on top."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.tasks.registry import SourceName, resolve_task
+from mtdnn_tf.validation import validated
+from mtdnn_tf.yaml_file import read_yaml
+
+
+def set_key(tree: dict[str, Any], assignment: str) -> None:
+    """Sets one nested key of a config tree in place, from `training.epochs=2`.
+
+    The value is read as YAML, so that `null`, numbers, `[lists]` and `{maps: 1}` work.
+
+    Raises:
+        UserError: The text is not `key=value`, or the path goes through something not a mapping.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set={assignment}: expected key=value, such as training.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set={assignment}: the value is not YAML") from error
+    *parents, last = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        if parent == "tasks":
+            node[parent] = _tasks_mapping(node.get(parent), "--set")
+        child = node.get(parent)
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"--set={assignment}: {parent} is not a section")
+        node = child
+    node[last] = value
+
+
+def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
+    if tasks and isinstance(tasks, list) and all(isinstance(name, str) for name in tasks):
+        return dict.fromkeys(tasks)
+    if tasks and isinstance(tasks, dict) and all(isinstance(name, str) for name in tasks):
+        return dict(tasks)
+    raise UserError(f"{where}: tasks: expected a list of task names or a mapping, found {tasks!r}")
+
+
+def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
+    """Turns a config tree into an `Experiment`, task names resolved against the built-in suites.
+
+    Args:
+        tree: What the YAML holds.
+        where: The file, for messages.
+
+    Raises:
+        UserError: A key, task, value or type is wrong; names it, and the near matches.
+    """
+    tree = dict(tree)
+    for section, field in Experiment.model_fields.items():
+        if tree.get(section) is None and not field.is_required():
+            tree.pop(section, None)
+    tasks = _tasks_mapping(tree.get("tasks"), where)
+    data = tree.get("data")
+    # A value that is neither is told below, with the rest of the section.
+    is_tfds = isinstance(data, dict) and data.get("source") == "tfds"
+    source: SourceName = "tfds" if is_tfds else "files"
+    tree["tasks"] = {
+        name: resolve_task(name, override, where, source) for name, override in tasks.items()
+    }
+    return validated(Experiment, tree, where)
+
+
+def load_experiment(
+    path: Path, assignments: list[str] | None = None, data_dir: str | None = None
+) -> Experiment:
+    """Reads an experiment from a YAML file.
+
+    Args:
+        path: The file.
+        assignments: `key=value` texts that override single keys.
+        data_dir: Overrides `data.data_dir`; where neither is given it is the config file's folder.
+
+    Raises:
+        UserError: See `build_experiment`.
+    """
+    tree = read_yaml(path)
+    for assignment in assignments or []:
+        set_key(tree, assignment)
+    experiment = build_experiment(tree, str(path))
+    folder = data_dir or experiment.data.data_dir or str(path.resolve().parent)
+    data = experiment.data.model_copy(update={"data_dir": folder})
+    return experiment.model_copy(update={"data": data})

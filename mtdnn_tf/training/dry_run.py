@@ -1,0 +1,41 @@
+"""A run tried out: everything is built, a few steps are taken, nothing is written."""
+
+import math
+import resource
+import tempfile
+import time
+
+import tensorflow as tf
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.training.training import TrainingRun
+
+STEPS = 2  # After a first one, which is slow: it is traced.
+
+
+def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = None) -> str:
+    """Builds everything a run needs and takes a few steps; nothing stays on the disk but tokens.
+
+    Returns:
+        What was built, and how long a step takes.
+
+    Raises:
+        UserError: Something the user gave is wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(experiment, RunDirectory(folder), strategy)
+        trainer = run.trainer()
+        trainer.train(tf.constant(1))
+        start = time.monotonic()
+        output = trainer.train(tf.constant(STEPS))
+        seconds = (time.monotonic() - start) / STEPS
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in output["loss"].items())
+    parameters = sum(math.prod(variable.shape) for variable in run.model.trainable_variables)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (
+        f"{run.describe()}\n"
+        f"{parameters:,} parameters; {STEPS} steps taken: loss {losses}\n"
+        f"{seconds:.2f} s a step, {seconds * run.plan.total_steps / 3600:.1f} hours for all without "
+        f"evaluation; {peak:.1f} GiB of main memory at most"
+    )
