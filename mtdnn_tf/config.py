@@ -160,6 +160,9 @@ class TrainingSettings(_Section):
         epochs: Epochs, each a pass of the mixture.
         optimizer: `adamax` (the papers') or `adamw`.
         learning_rate: Peak of the schedule.
+        head_learning_rate: Peak for the heads, which start from nothing; null is `learning_rate`.
+            A small encoder needs more: in one update Adam moves a logit by at most the rate times
+            the sum of the vector's absolute values.
         warmup_proportion: Part of all steps with linear warm-up; linear decay to 0 follows.
         weight_decay: Decoupled; not on biases and LayerNorm.
         clip_norm: Limit of the global gradient norm, applied after the sum over replicas.
@@ -184,6 +187,7 @@ class TrainingSettings(_Section):
     epochs: Positive = 3
     optimizer: Literal["adamax", "adamw"] = "adamax"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     warmup_proportion: Rate = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -85,3 +86,25 @@ def test_weight_decay_spares_biases_and_layer_norm(name):
         assert after[spared] == 1.0
     for decayed in ("kernel", "word"):
         assert after[decayed] == pytest.approx(0.95, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamax", "adamw"])
+def test_heads_learn_at_a_rate_of_their_own(name):
+    settings = TrainingSettings(
+        optimizer=name,
+        learning_rate=0.01,
+        head_learning_rate=0.05,
+        weight_decay=0,
+        warmup_proportion=0,
+    )
+    optimizer = build_optimizer(settings, learning_rate_schedule(settings, 10**9))
+    layers = [keras.layers.Dense(1, name=n) for n in ("encoder", "head_a")]
+    for layer in layers:
+        layer.build((None, 3))
+    variables = [layer.kernel for layer in layers]
+    before = [variable.numpy() for variable in variables]
+    optimizer.build(variables)
+    optimizer.apply([tf.ones([3, 1])] * 2, variables)
+    moved = [old - new.numpy() for old, new in zip(before, variables, strict=True)]
+    np.testing.assert_allclose(moved[0], 0.01, rtol=1e-4)
+    np.testing.assert_allclose(moved[1], 0.05, rtol=1e-4)

@@ -1,10 +1,13 @@
 """The papers' optimizer and its schedule."""
 
+from typing import Any
+
 import keras
 
 from mtdnn_tf.config import TrainingSettings
 
 NO_WEIGHT_DECAY = ["bias", "gamma", "beta"]
+HEAD_PREFIX = "head_"  # Of the path of every variable of a head, see `build_mtdnn`.
 
 
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -42,16 +45,53 @@ def learning_rate_schedule(settings: TrainingSettings, total_steps: int) -> Warm
     return WarmupLinearDecay(settings.learning_rate, warmup_steps, total_steps)
 
 
+class _HeadsFaster:
+    """An optimizer's mixin: the variables of heads learn at a multiple of its learning rate.
+
+    Args:
+        head_factor: The multiple.
+    """
+
+    def __init__(self, *args: Any, head_factor: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.head_factor = head_factor
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Notes which variables are those of heads, by their names."""
+        super().build(variables)  # type: ignore[misc]
+        self._is_head = [variable.path.startswith(HEAD_PREFIX) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: keras.KerasTensor) -> None:
+        """Updates one variable."""
+        if self._is_head[self._get_variable_index(variable)]:  # type: ignore[attr-defined]
+            learning_rate = learning_rate * self.head_factor
+        super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+
+
+class HeadsFasterAdamax(_HeadsFaster, keras.optimizers.Adamax):
+    """Adamax with a learning rate of its own for the heads."""
+
+
+class HeadsFasterAdamW(_HeadsFaster, keras.optimizers.AdamW):
+    """AdamW with a learning rate of its own for the heads."""
+
+
 def build_optimizer(
     settings: TrainingSettings, schedule: WarmupLinearDecay
 ) -> keras.optimizers.Optimizer:
     """Adamax or AdamW with decoupled weight decay, which leaves biases and LayerNorm out.
 
-    Under `mixed_float16` it comes in Keras' `LossScaleOptimizer`. Clipping is the trainer's: it has
-    to come after gradients are summed over replicas.
+    Heads learn at `head_learning_rate`; the decay of their weights is at `learning_rate`, as the
+    encoder's. Under `mixed_float16` it comes in Keras' `LossScaleOptimizer`. Clipping is the
+    trainer's: it has to come after gradients are summed over replicas.
     """
-    make = {"adamax": keras.optimizers.Adamax, "adamw": keras.optimizers.AdamW}[settings.optimizer]
-    optimizer = make(schedule, weight_decay=settings.weight_decay)
+    make: Any = {"adamax": HeadsFasterAdamax, "adamw": HeadsFasterAdamW}[settings.optimizer]
+    head_rate = settings.head_learning_rate or settings.learning_rate
+    optimizer = make(
+        schedule,
+        weight_decay=settings.weight_decay,
+        head_factor=head_rate / settings.learning_rate,
+    )
     optimizer.exclude_from_weight_decay(var_names=NO_WEIGHT_DECAY)
     if settings.precision == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
