@@ -16,7 +16,6 @@ from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.training.trainer import model_inputs
 from mtdnn_tf.training.workers import Workers
 
 
@@ -55,7 +54,8 @@ class LogitsRunner:
         @tf.function(reduce_retracing=True)
         def forward(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], ...]:
             def replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                logits = model(model_inputs(batch), training=False)
+                inputs = {name: batch[name] for name in model.input}
+                logits = model(inputs, training=False)
                 logits = {f"logits/{name}": value for name, value in logits.items()}
                 return {"task": batch["task"], "index": batch["index"], **logits}
 

@@ -62,14 +62,18 @@ def ranking_losses(
     Returns:
         [examples] float32, at each candidate the loss of its query.
     """
-    relevance = tf.sigmoid(outputs) if settings.activation == "sigmoid" else outputs
-    scores = tf.where(of_task, settings.gamma * relevance, EXCLUDED)
-    of_all = _group_logsumexp(scores, group)
-    of_right = _group_logsumexp(tf.where(label > 0.5, scores, EXCLUDED), group)
+    scores = tf.where(of_task, settings.gamma * relevance_of(settings, outputs), EXCLUDED)
+    of_all = group_logsumexp(scores, group)
+    of_right = group_logsumexp(tf.where(label > 0.5, scores, EXCLUDED), group)
     return tf.gather(of_all - of_right, group)
 
 
-def _group_logsumexp(scores: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
+def relevance_of(settings: RankingSettings, outputs: tf.Tensor) -> tf.Tensor:
+    """g(w x) of Eq 5 for the outputs w x of a ranking head."""
+    return tf.sigmoid(outputs) if settings.activation == "sigmoid" else outputs
+
+
+def group_logsumexp(scores: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
     """Log of the sum of exp(scores) of each group, at the group's number; [examples]."""
     number = tf.shape(scores)[0]
     highest = tf.stop_gradient(tf.math.unsorted_segment_max(scores, group, number))
