@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mtdnn_tf.distillation.settings import DistillationSettings
 from mtdnn_tf.errors import did_you_mean
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
@@ -218,6 +219,7 @@ class Experiment(_Section):
     batch: BatchSettings = BatchSettings()
     mixture: MixtureSettings = MixtureSettings()
     training: TrainingSettings = TrainingSettings()
+    distillation: DistillationSettings = DistillationSettings()
 
     @property
     def batch_length(self) -> int:
@@ -249,6 +251,7 @@ class Experiment(_Section):
             "mixture.weights": self.mixture.weights,
             "data.subsets": self.data.subsets,
             "init.heads": self.init.heads or (),
+            "distillation.teachers": self.distillation.teachers,
         }
         for setting, names in named.items():
             for name in names:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+    flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
     flags.DEFINE_string("tfds_dir", None, "Folder of TFDS data; by default where the run found it.")
     flags.DEFINE_list("tasks", [], "Tasks to evaluate; by default all.")
@@ -43,14 +43,14 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
     from rich.console import Console
 
     from mtdnn_tf.data.splits import open_dev
+    from mtdnn_tf.distillation.ensemble import load_ensemble
     from mtdnn_tf.errors import UserError
-    from mtdnn_tf.loading import load
     from mtdnn_tf.predictions import write_predictions
     from mtdnn_tf.training.evaluation import evaluate
     from mtdnn_tf.training.progress import metrics_table
 
     workers.check_same(json.dumps([values.tasks, values.checkpoint]), "the flags")
-    loaded = load(values.workdir, values.checkpoint)
+    loaded = load_ensemble(values.workdir, values.checkpoint)
     workers.check_same_weights(loaded.model)
     tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
     settings = loaded.experiment.data
@@ -69,7 +69,7 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
             write_predictions(path, task, store, logits)
     if values.output:
         report = {
-            "workdir": values.workdir,
+            "workdir": ",".join(values.workdir),
             "checkpoint": values.checkpoint,
             "mean": result.mean,
             "scores": result.scores,
@@ -77,7 +77,7 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
             "examples": result.examples,
         }
         write_atomically(Path(values.output), json.dumps(report, indent=2) + "\n")
-    title = f"{values.workdir} ({values.checkpoint}): mean {100 * result.mean:.1f}"
+    title = f"{', '.join(values.workdir)} ({values.checkpoint}): mean {100 * result.mean:.1f}"
     Console().print(metrics_table(title, result.metrics, result.examples))
 
 

@@ -16,7 +16,7 @@ from mtdnn_tf import cli
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+    flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
     flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
     flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
@@ -29,12 +29,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     strategy = cli.strategy_of(values)
     from mtdnn_tf.data.inputs import read_inputs
     from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.distillation.ensemble import load_ensemble
     from mtdnn_tf.files import write_atomically
-    from mtdnn_tf.loading import load
     from mtdnn_tf.predictions import format_predictions, prediction_records
 
     with strategy.scope():
-        loaded = load(values.workdir, values.checkpoint)
+        loaded = load_ensemble(values.workdir, values.checkpoint)
     task = loaded.task(values.task)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(values.input)

@@ -181,7 +181,8 @@ def distillation(settings, student=None, teacher=None, **kwargs):
 
 
 def losses_of(model, batch, progress=0.0):
-    return model.losses_of(batch, model(batch, training=False), tf.constant(progress)).numpy()
+    logits, targets = model(batch, training=False), model.targets_of(batch)
+    return model.losses_of(batch, logits, targets, tf.constant(progress)).numpy()
 
 
 def test_a_task_without_a_teacher_has_exactly_its_hard_loss():
@@ -222,7 +223,8 @@ def test_no_gradient_reaches_a_teacher():
     model = distillation(DistillationSettings(teachers=dict.fromkeys(TASKS, ("a", "b"))))
     batch = a_batch()
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(model.losses_of(batch, model(batch), tf.zeros([])))
+        losses = model.losses_of(batch, model(batch), model.targets_of(batch), tf.zeros([]))
+        loss = tf.reduce_sum(losses)
     teacher = [variable.value for variable in model.teacher.variables]
     assert tape.gradient(loss, teacher) == [None] * len(teacher)
     assert {id(v) for v in model.trainable_variables} == {

@@ -159,7 +159,11 @@ def test_an_error_begins_with_the_place_that_was_given():
             {"splits": {"train": {"fiel": "a"}}},
             "splits.train.fiel: unknown key; did you mean 'file'?",
         ),
-        ("cola", {"splits": {"valid": {"file": "a"}}}, "a split is called train, or begins with"),
+        (
+            "cola",
+            {"splits": {"valid": {"file": "a"}}},
+            "a split is called train or unlabelled, or begins with",
+        ),
         ("cola", {"splits": {"train": {"file": "a.jsonl"}}}, "label is a position, but a .jsonl"),
         ("Reviews", OWN_TASK, "name: should match pattern"),
         ("reviews", {"kind": "tagging"}, "kind: should be 'single_classification', "),

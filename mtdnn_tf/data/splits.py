@@ -1,7 +1,7 @@
 """The token stores of a run."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
 
 Source = tuple[TaskSpec, str, TokenStore]  # A task, one of its splits, and the split's examples.
 
@@ -24,14 +24,23 @@ class RunData:
     Attributes:
         train: Task name to the store of its train split.
         dev: Every task's dev splits.
+        unlabelled: Task name to the store of its unlabelled split, for tasks with teachers.
     """
 
     train: dict[str, TokenStore]
     dev: list[Source]
+    unlabelled: dict[str, TokenStore] = field(default_factory=dict)
+
+    def all_train(self) -> dict[str, TokenStore]:
+        """Task name to all that the task is trained on: the train split, then the unlabelled one."""
+        return self.train | {
+            name: self.train[name].joined(more) for name, more in self.unlabelled.items()
+        }
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Examples, skipped rows and content hash of every split, as `data.json` holds them."""
         stores = {f"{name}/train": store for name, store in self.train.items()}
+        stores |= {f"{name}/{UNLABELLED}": store for name, store in self.unlabelled.items()}
         stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
         return {
             name: {"examples": len(store), "skipped": store.skipped, "key": store.key}
@@ -75,16 +84,30 @@ def open_dev(
 
 
 def open_run_data(
-    tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
+    tasks: Iterable[TaskSpec],
+    settings: DataSettings,
+    tokenizer: BertTokenizer,
+    taught: Collection[str] = (),
 ) -> RunData:
     """Opens the train and dev splits of tasks.
+
+    Args:
+        tasks: The tasks.
+        settings: Where the data is.
+        tokenizer: The tokenizer.
+        taught: Names of tasks with teachers, whose unlabelled splits are opened as well.
 
     Raises:
         UserError: A file is missing or bad.
     """
     tasks = tuple(tasks)
     train = {task.name: open_train(task, settings, tokenizer) for task in tasks}
-    return RunData(train, open_dev(tasks, settings, tokenizer))
+    unlabelled = {
+        task.name: open_split(task, UNLABELLED, settings, tokenizer)
+        for task in tasks
+        if task.name in taught and UNLABELLED in task.splits
+    }
+    return RunData(train, open_dev(tasks, settings, tokenizer), unlabelled)
 
 
 def open_train(task: TaskSpec, settings: DataSettings, tokenizer: BertTokenizer) -> TokenStore:

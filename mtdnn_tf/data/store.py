@@ -29,10 +29,13 @@ class TokenStore:
         token_ids: [tokens] int32, all examples' word pieces one after another, specials included.
         type_ids: [tokens] int32, 0 in the first text, 1 in the second.
         offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
-        labels: [examples] float32, class ids or scores; None where the split has none.
+        labels: [examples] float32, class ids or scores, not a number where one has none; None where
+            the split has none.
         uids: [examples] str.
         groups: [examples] int32, the query of each candidate, ascending; None but for ranking tasks.
         key: Hash of everything the arrays depend on.
+        source: Hash of the rows and how they are read, whatever the tokenizer; that of a subset is
+            the whole's.
         skipped: Bad rows that were left out.
         remark: What a user should know of the examples; may be empty.
     """
@@ -44,6 +47,7 @@ class TokenStore:
     uids: np.ndarray
     groups: np.ndarray | None = None
     key: str = ""
+    source: str = ""
     skipped: int = 0
     remark: str = ""
 
@@ -64,6 +68,24 @@ class TokenStore:
         if self.groups is None:
             return np.arange(len(self) + 1)
         return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
+
+    def joined(self, unlabelled: "TokenStore") -> "TokenStore":
+        """A store of these examples and of others without labels after them.
+
+        Args:
+            unlabelled: The others; neither has groups.
+        """
+        no_label = np.full(len(unlabelled), np.nan, np.float32)
+        return replace(
+            self,
+            token_ids=np.concatenate([self.token_ids, unlabelled.token_ids]),
+            type_ids=np.concatenate([self.type_ids, unlabelled.type_ids]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + unlabelled.offsets[1:]]),
+            labels=np.concatenate([np.asarray(self.labels), no_label]),
+            uids=np.concatenate([self.uids, unlabelled.uids]),
+            key=hashlib.sha256(f"{self.key}+{unlabelled.key}".encode()).hexdigest(),
+            skipped=self.skipped + unlabelled.skipped,
+        )
 
     def subset(self, items: np.ndarray) -> "TokenStore":
         """A store of some of the items, in their order, with a key of its own.
@@ -127,8 +149,9 @@ def open_store(
     Raises:
         UserError: The source is bad (see `read_split`), or the cache cannot be written.
     """
-    source = content_hash(task, split, data_dir, tfds_dir)
-    key = _key(task, split, source, tokenizer, on_bad_row)
+    content = content_hash(task, split, data_dir, tfds_dir)
+    reading = _reading(task, split, on_bad_row)
+    key = _hash(reading | {"tokenizer": tokenizer.fingerprint}, content)
     folder = cache_dir / f"{task.name}-{split}-{key[:16]}"
     if folder.is_dir():
         store = _read(folder)
@@ -145,7 +168,7 @@ def open_store(
         store = _read(folder)
     if store.remark:
         logging.info("%s/%s: %s", task.name, split, store.remark)
-    return store
+    return replace(store, source=_hash(reading, content))
 
 
 def default_cache_dir() -> Path:
@@ -155,11 +178,10 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtdnn_tf"
 
 
-def _key(
-    task: TaskSpec, split: str, source: bytes, tokenizer: BertTokenizer, on_bad_row: OnBadRow
-) -> str:
+def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
+    """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
-    parts: dict[str, Any] = {
+    return {
         "format": FORMAT,
         "kind": task.kind,
         "fields": task.fields,
@@ -170,9 +192,11 @@ def _key(
         "split": spec.model_dump(exclude={"file", "tfds", "optional"}),
         "is_jsonl": spec.is_jsonl,
         "on_bad_row": on_bad_row,
-        "tokenizer": tokenizer.fingerprint,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + source).hexdigest()
+
+
+def _hash(parts: dict[str, Any], content: bytes) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + content).hexdigest()
 
 
 def _write(store: TokenStore, key: str, folder: Path) -> None:

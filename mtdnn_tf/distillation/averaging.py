@@ -16,6 +16,7 @@ def averaged_logits(
     group: tf.Tensor | None = None,
     temperature: float = 1.0,
     weights: Sequence[tf.Tensor] | None = None,
+    of_logits: bool = False,
 ) -> tf.Tensor:
     """Logits that say what the members say on average (arXiv 1904.09482, Eq 3).
 
@@ -30,12 +31,13 @@ def averaged_logits(
         temperature: T.
         weights: For each member its share in the prediction for each example, [examples] float32,
             0 where it has none and not all 0; by default all are equal.
+        of_logits: Average the logits themselves.
 
     Returns:
         [examples, outputs] float32.
     """
     shares = _log_shares(members, weights)
-    if task.is_regression:
+    if task.is_regression or of_logits:
         return tf.reduce_sum(tf.exp(shares)[:, :, tf.newaxis] * tf.stack(members), axis=0)
     log_chances = tf.stack([log_probabilities(task, m, group, temperature) for m in members])
     mean = tf.reduce_logsumexp(log_chances + shares[:, :, tf.newaxis], axis=0)

@@ -61,18 +61,26 @@ class DistillationModel(keras.Model):
         """Returns the student's logits."""
         return self.student({name: inputs[name] for name in self.student.input}, training=training)
 
+    def targets_of(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The teachers' logits for a batch: {task name: [examples, outputs] float32}."""
+        return self.teacher({name: batch[name] for name in self.teacher.input}, training=False)
+
     def losses_of(
-        self, batch: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor], progress: tf.Tensor
+        self,
+        batch: Mapping[str, tf.Tensor],
+        logits: Mapping[str, tf.Tensor],
+        targets: Mapping[str, tf.Tensor],
+        progress: tf.Tensor,
     ) -> tf.Tensor:
         """The loss of each example of a batch, [examples] float32.
 
         Args:
             batch: A packed batch.
             logits: The student's logits.
+            targets: The teachers' logits.
             progress: [] float32, the part of the training that is done, from 0 to 1.
         """
         hard = example_losses(self.tasks, logits, batch)
-        targets = self.teacher({name: batch[name] for name in self.teacher.input}, training=False)
         return mixed_losses(self.tasks, self.settings, hard, logits, targets, batch, progress)
 
     def compute_loss(
@@ -87,7 +95,7 @@ class DistillationModel(keras.Model):
         progress = tf.zeros([])
         if self.steps is not None and self.optimizer is not None:
             progress = tf.cast(self.optimizer.iterations.value, tf.float32) / self.steps
-        losses = self.losses_of(x, y_pred, progress)
+        losses = self.losses_of(x, y_pred, self.targets_of(x), progress)
         return tf.reduce_sum(x["weight"] * losses)
 
 

@@ -1,6 +1,6 @@
 """Several trained models as one frozen Keras model with the same named outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
+from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, load
@@ -61,6 +62,7 @@ class AveragedLogits(keras.layers.Layer):
         task: The task.
         temperature: The temperature at which probabilities are averaged.
         columns: For each member, which of its outputs is that of each label.
+        of_logits: Whether logits are averaged, not probabilities.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class AveragedLogits(keras.layers.Layer):
         task: TaskSpec,
         temperature: float,
         columns: Sequence[Sequence[int]],
+        of_logits: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.task, self.temperature = task, temperature
+        self.task, self.temperature, self.of_logits = task, temperature, of_logits
         self.columns = [tuple(of_member) for of_member in columns]
 
     def call(self, members: list[KerasTensor], group: KerasTensor | None = None) -> KerasTensor:
@@ -80,7 +83,9 @@ class AveragedLogits(keras.layers.Layer):
             tf.gather(logits, columns, axis=1)
             for logits, columns in zip(members, self.columns, strict=True)
         ]
-        return averaged_logits(self.task, in_order, group, self.temperature)
+        return averaged_logits(
+            self.task, in_order, group, self.temperature, of_logits=self.of_logits
+        )
 
 
 def build_ensemble(
@@ -88,6 +93,7 @@ def build_ensemble(
     tasks: Mapping[str, TaskSpec],
     teachers: Mapping[str, Sequence[int]] | None = None,
     temperatures: Mapping[str, float] | None = None,
+    of_logits: Collection[str] = (),
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
@@ -101,6 +107,7 @@ def build_ensemble(
         teachers: Task name to the positions of the members that are asked; by default all that have
             such a head.
         temperatures: Task name to the temperature at which probabilities are averaged; 1 by default.
+        of_logits: Tasks whose members' logits are averaged themselves.
 
     Raises:
         UserError: A member lacks a task that it is asked for, or has other labels.
@@ -127,6 +134,7 @@ def build_ensemble(
             tasks[name],
             (temperatures or {}).get(name, 1.0),
             columns[name],
+            name in of_logits,
             name=f"average_{name}",
         )([answers[i][name] for i in positions], group=inputs.get("group"))
         for name, positions in teachers.items()
@@ -196,7 +204,7 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
     members, runs = zip(*(load_member(path, checkpoint) for path in workdirs), strict=True)
     first = runs[0]
     for member, run in zip(members, runs, strict=True):
-        check_same_tokens(member.name, run, members[0].name, first)
+        check_same_tokens(member.name, run.tokenizer, members[0].name, first.tokenizer)
     tasks: dict[str, TaskSpec] = {}
     for run in runs:
         tasks = dict(run.experiment.tasks) | tasks
@@ -205,13 +213,14 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
     return MTDNN(build_ensemble(members, heads), experiment, first.tokenizer)
 
 
-def check_same_tokens(name: str, run: MTDNN, other_name: str, other: MTDNN) -> None:
+def check_same_tokens(
+    name: str, here: BertTokenizer, other_name: str, there: BertTokenizer
+) -> None:
     """Checks that two runs see a text as the same word pieces.
 
     Raises:
         UserError: They don't.
     """
-    here, there = run.tokenizer, other.tokenizer
     if (here.vocab, here.lower_case) != (there.vocab, there.lower_case):
         reason = "another vocabulary"
     elif here.max_length != there.max_length:

@@ -60,6 +60,16 @@ class DistillationSettings(SoftLossSettings):
         shared = {key: getattr(self, key) for key in SoftLossSettings.model_fields}
         return SoftLossSettings(**shared | own)
 
+    @property
+    def runs(self) -> list[str]:
+        """All teachers, each once."""
+        return sorted({run for runs in self.teachers.values() for run in runs})
+
+    @property
+    def logits_taught(self) -> set[str]:
+        """Tasks that learn logits, not probabilities."""
+        return {name for name in self.teachers if self.of_task(name).loss == "mse"}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name, runs in self.teachers.items():

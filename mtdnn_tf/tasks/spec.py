@@ -27,6 +27,7 @@ HEAD_FIELDS = (
     "loss_weight",
     "ranking",
 )
+UNLABELLED = "unlabelled"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -98,7 +99,8 @@ class TaskSpec(BaseModel):
         folder: A folder of the data directory that the files of the splits are looked for in before
             the data directory itself; a built-in suite's name, so that one data directory can hold
             several benchmarks.
-        splits: Split name to its rows.
+        splits: Split name to its rows. `unlabelled` holds text without labels that teachers label in
+            distillation, beside `train`.
         predict_with: Name of another task whose head and labels predict this one's `test` splits
             (GLUE's diagnostics, by the MNLI head). Such a task has nothing of its own but fields
             and unlabelled test splits.
@@ -219,9 +221,14 @@ class TaskSpec(BaseModel):
                 )
 
     def _check_split(self, split_name: str, split: SplitSpec) -> None:
-        if not re.fullmatch(r"train|(dev|test)[a-z0-9_]*", split_name):
+        if not re.fullmatch(rf"train|{UNLABELLED}|(dev|test)[a-z0-9_]*", split_name):
             raise ValueError(
-                f"splits.{split_name}: a split is called train, or begins with dev or test"
+                f"splits.{split_name}: a split is called train or {UNLABELLED}, or begins with dev "
+                "or test"
+            )
+        if split_name == UNLABELLED and (split.has_labels or self.is_ranking):
+            raise ValueError(
+                f"splits.{split_name}: expected columns with `label: null`, and no ranking task"
             )
         where = f"splits.{split_name}.columns"
         names = (*self.fields, "label", "uid")
@@ -232,8 +239,10 @@ class TaskSpec(BaseModel):
                 raise ValueError(f"{where}.{name}: a text field must have a column")
         if split.candidate_lists and not self.is_ranking:
             raise ValueError(f"splits.{split_name}.candidate_lists is for ranking tasks")
-        if not split.has_labels and not split_name.startswith("test"):
-            raise ValueError(f"{where}.label: only a test split can be without labels")
+        if not split.has_labels and not split_name.startswith(("test", UNLABELLED)):
+            raise ValueError(
+                f"{where}.label: only test splits and {UNLABELLED} can be without labels"
+            )
         if not split.header and not split.is_jsonl:
             for name in names:
                 if isinstance(split.column_of(name), str):

@@ -21,11 +21,12 @@ def example_losses(
 
     Returns:
         [examples] float32: each example's loss under the head of its own task; for a candidate of a
-        query, the loss of the query.
+        query, the loss of the query; 0 without a label, which is not a number then.
     """
     losses = tf.zeros_like(batch["label"])
+    has_label = ~tf.math.is_nan(batch["label"])
     for position, task in enumerate(tasks):
-        of_task = batch["task"] == position
+        of_task = (batch["task"] == position) & has_label
         label = tf.where(of_task, batch["label"], 0.0)
         output = logits[task.name]
         if task.is_regression:

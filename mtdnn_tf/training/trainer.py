@@ -8,6 +8,7 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
+from mtdnn_tf.distillation.teaching import Teaching
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import example_losses, task_sums
 
@@ -38,6 +39,7 @@ class Trainer(orbit.StandardTrainer):
             gradients are added up.
         xla: Compile the replica's step; with several replicas, its gradients, since XLA cannot
             compile a sum over devices.
+        teaching: What the teachers say of a batch; None trains on the labels alone.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Trainer(orbit.StandardTrainer):
         clip_norm: float | None,
         pieces: int = 1,
         xla: bool,
+        teaching: Teaching | None = None,
     ) -> None:
         super().__init__(dataset)
         self.step = step
         self._model, self._tasks, self._optimizer = model, tuple(tasks), optimizer
         self._strategy, self._clip_norm, self._pieces = strategy, clip_norm, pieces
+        self._teaching = teaching
         self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._replica_step, self._gradients = self._update, self._sum_of_pieces
         if xla and strategy.num_replicas_in_sync == 1:
@@ -117,7 +121,7 @@ class Trainer(orbit.StandardTrainer):
     def _piece(self, batch: dict[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = self._model(model_inputs(batch), training=True)
-            losses = example_losses(self._tasks, logits, batch)
+            losses = self._losses(batch, logits)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
         variables = self._model.trainable_variables
         # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart. None is
@@ -129,6 +133,11 @@ class Trainer(orbit.StandardTrainer):
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
         return gradients, task_sums(len(self._tasks), losses, batch), tokens
 
+    def _losses(self, batch: dict[str, tf.Tensor], logits: dict[str, tf.Tensor]) -> tf.Tensor:
+        if self._teaching is None:
+            return example_losses(self._tasks, logits, batch)
+        return self._teaching.losses_of(batch, logits, self.step)
+
     def _scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         return self._optimizer.scale_loss(loss) if self._scales_loss else loss
 
@@ -139,7 +148,10 @@ class Trainer(orbit.StandardTrainer):
 
     def train_step(self, iterator: Any) -> None:
         """Takes one step on all replicas."""
-        sums, totals = self._strategy.run(self._replica_step, args=(next(iterator),))
+        batch = next(iterator)
+        if self._teaching is not None:
+            batch = self._teaching.taught(batch, self._pieces)
+        sums, totals = self._strategy.run(self._replica_step, args=(batch,))
         add = tf.distribute.ReduceOp.SUM
         self._sums.assign_add(self._strategy.reduce(add, sums, axis=None))
         self._totals.assign_add(self._strategy.reduce(add, totals, axis=None))

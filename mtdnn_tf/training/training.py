@@ -22,6 +22,7 @@ from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
 from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.teaching import Teaching
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
@@ -102,10 +103,17 @@ class TrainingRun:
             config = load_config(directory.encoder)
             self._tokenizer = BertTokenizer.load(directory.path)
         self._data = workers.chief_first(
-            lambda: open_run_data(experiment.heads, experiment.data, self._tokenizer)
+            lambda: open_run_data(
+                experiment.heads,
+                experiment.data,
+                self._tokenizer,
+                experiment.distillation.teachers,
+            )
         )
         workers.check_same(json.dumps(self._data.summary()), "the examples")
-        self.plan = TrainingPlan(experiment, self._data.train, self._strategy.num_replicas_in_sync)
+        self.plan = TrainingPlan(
+            experiment, self._data.all_train(), self._strategy.num_replicas_in_sync
+        )
         with self._strategy.scope():
             self.model = build_mtdnn(
                 config,
@@ -137,6 +145,18 @@ class TrainingRun:
         workers.check_same(json.dumps(config.to_hf_dict()), "the encoder's settings")
         workers.check_same_weights(self.model)
         give_replicas_own_dropout(self._strategy, self.model)
+        self._teaching: Teaching | None = None
+        if experiment.distillation.teachers:
+            self._teaching = Teaching(
+                experiment,
+                directory,
+                self.model,
+                self._tokenizer,
+                self._data,
+                self._strategy,
+                self.plan.total_steps,
+            )
+            self._teaching.begin(self._get("epochs_evaluated"))
 
     def _is_there(self) -> bool:
         """Whether the directory holds a run; no worker goes on before all have looked.
@@ -190,6 +210,8 @@ class TrainingRun:
         return int(self._state[name].numpy())
 
     def _save(self) -> None:
+        if self._teaching is not None:
+            self._teaching.save()
         # Steps and evaluations: the sum grows with every change of the state.
         self._checkpoints.save(self._get("step") + self._get("epochs_evaluated"))
         self._workers.wait()  # No worker leaves while the chief writes.
@@ -212,6 +234,7 @@ class TrainingRun:
             clip_norm=self._settings.clip_norm,
             pieces=plan.pieces,
             xla=uses_xla(self._settings),
+            teaching=self._teaching,
         )
 
     def describe(self) -> str:
@@ -240,19 +263,11 @@ class TrainingRun:
             with _disk_errors(self._directory.path):
                 self._begin()
         first = self._get("step")
-        is_chief = self._workers.is_chief
         shape = evaluation_shape(self._experiment, strategy)
         self._runner = LogitsRunner(self.model, shape, strategy)
-        self._log = RunLog(self._directory, plan.total_steps, first, is_chief)
+        self._log = RunLog(self._directory, plan.total_steps, first, self._workers.is_chief)
         self._describe(first)
-        self._controller = orbit.Controller(
-            trainer=self.trainer(),
-            strategy=strategy,
-            global_step=self._state["step"],
-            steps_per_loop=settings.steps_per_loop,
-            summary_dir=str(self._directory.events) if is_chief else None,
-            train_actions=[self._log_loop],
-        )
+        self._controller = self._new_controller()
         with self._log.progress, _disk_errors(self._directory.path):
             while (epoch := self._get("epochs_evaluated")) < settings.epochs:
                 step, end_of_epoch = self._get("step"), int(plan.epoch_ends[epoch])
@@ -265,6 +280,17 @@ class TrainingRun:
                     self._end_epoch(epoch)
                 else:
                     self._train_loop(step, min(step + settings.steps_per_loop, end_of_epoch))
+
+    def _new_controller(self) -> orbit.Controller:
+        is_chief = self._workers.is_chief
+        return orbit.Controller(
+            trainer=self.trainer(),
+            strategy=self._strategy,
+            global_step=self._state["step"],
+            steps_per_loop=self._settings.steps_per_loop,
+            summary_dir=str(self._directory.events) if is_chief else None,
+            train_actions=[self._log_loop],
+        )
 
     def _describe(self, first: int) -> None:
         show = self._log.progress.print
@@ -318,6 +344,8 @@ class TrainingRun:
             if self._data.dev:
                 self._log.predictions(self._data.dev, result)
         self._state["epochs_evaluated"].assign(epoch + 1)
+        if self._teaching is not None and self._teaching.end_epoch():
+            self._controller = self._new_controller()  # Its batches and its step are others now.
         self._save()
 
 

@@ -1,0 +1,72 @@
+"""The cache of soft targets filled: each teacher labels the training examples once."""
+
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.splits import open_split
+from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
+from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
+from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
+
+
+def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strategy) -> int:
+    """Writes what every teacher says of every training example that is not in the cache yet.
+
+    A teacher reads the texts with its own tokenizer, so its vocabulary may be another than the
+    student's. Killed, the same call goes on where it was.
+
+    Args:
+        experiment: The student's.
+        cache_dir: Folder of the cache.
+        strategy: The distribution strategy.
+
+    Returns:
+        How many examples were labelled, over all teachers and tasks.
+
+    Raises:
+        UserError: A teacher is missing or of another task, a file is bad, or the disk is full.
+    """
+    settings = experiment.distillation
+    if not settings.teachers:
+        raise UserError("distillation.teachers names no teacher: there is nothing to label with")
+    tasks = {task.name: task for task in experiment.heads}
+    total = 0
+    for run in settings.runs:
+        keras.backend.clear_session()
+        fingerprint = teacher_fingerprint(run, settings.checkpoint)
+        taught = {n: tasks[n] for n, runs in settings.teachers.items() if run in runs}
+        with strategy.scope():
+            member, loaded = load_member(run, settings.checkpoint)
+            model = build_ensemble([member], taught, of_logits=taught)
+        runner = LogitsRunner(model, evaluation_shape(loaded.experiment), strategy)
+        for name, task in taught.items():
+            for split in ("train", UNLABELLED):
+                if split not in task.splits:
+                    continue
+                store = open_split(task, split, experiment.data, loaded.tokenizer)
+                targets = SoftTargets(cache_dir, run, fingerprint, task, split, store.source)
+                labelled = targets.write(store, partial(_logits, runner, task))
+                total += labelled
+                logging.info(
+                    "%s: %s/%s: %d of %d examples labelled now, in %s",
+                    run,
+                    name,
+                    split,
+                    labelled,
+                    len(store),
+                    targets.folder,
+                )
+    return total
+
+
+def _logits(runner: LogitsRunner, task: TaskSpec, store: TokenStore) -> np.ndarray:
+    return runner.run([(task, store)])[0]

@@ -1,0 +1,279 @@
+"""The teachers' part in a training run: live, from the cache, or stored on the way."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.splits import RunData
+from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.averaging import averaged_logits
+from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits
+from mtdnn_tf.distillation.ensemble import (
+    Member,
+    build_ensemble,
+    check_same_tokens,
+    load_member,
+)
+from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.spec import UNLABELLED
+from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
+from mtdnn_tf.training.workers import Workers
+
+TARGET = "teacher/"  # What the names of the teachers' logits in a batch begin with.
+STORED_FILE = "soft_targets.npz"
+
+
+class Teaching:
+    """The soft targets of a run's batches.
+
+    With `targets: auto` the first epoch runs the teachers and notes what they say; at its end the
+    numbers take their place. What is noted is saved before each checkpoint, so that a resumed run
+    sees the same numbers as an unbroken one.
+
+    Args:
+        experiment: The run's; some task has teachers.
+        directory: The run directory.
+        student: The model that is trained.
+        tokenizer: The student's.
+        data: The run's examples.
+        strategy: The distribution strategy.
+        total_steps: Steps of the whole run.
+
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        directory: RunDirectory,
+        student: keras.Model,
+        tokenizer: BertTokenizer,
+        data: RunData,
+        strategy: tf.distribute.Strategy,
+        total_steps: int,
+    ) -> None:
+        self._experiment, self._settings = experiment, experiment.distillation
+        self._strategy, self._workers = strategy, Workers(strategy)
+        self._student, self._tokenizer = student, tokenizer
+        self._data, self._total_steps = data, total_steps
+        self._directory = directory
+        self._heads = experiment.heads
+        self._tasks = {t.name: t for t in experiment.heads if t.name in self._settings.teachers}
+        self._file = directory.path / STORED_FILE
+        self._noted: dict[str, np.ndarray] = {}
+        self._ensemble: keras.Model | None = None
+
+    def begin(self, epochs_done: int) -> None:
+        """Prepares for the next step; to be called when the state of the run is restored.
+
+        Args:
+            epochs_done: How many epochs have ended.
+
+        Raises:
+            UserError: A teacher is missing or of another task, or cannot read the student's batches;
+                the cache lacks its soft targets; or what an earlier process noted cannot be read.
+        """
+        if self._settings.targets == "cached":
+            cache_dir = cache_dir_of(self._experiment, self._directory)
+            self._use(StoredLogits(cached_logits(self._experiment, self._data, cache_dir)))
+        elif self._settings.targets == "auto" and epochs_done:
+            self._use(StoredLogits(self._read_noted()))
+        else:
+            self._ensemble = self._load_ensemble()
+            self._use(self._ensemble)
+            if self._settings.targets == "auto" and self._experiment.training.epochs > 1:
+                self._noted = self._read_noted()
+
+    def _load_ensemble(self) -> keras.Model:
+        runs = self._settings.runs
+        members: list[Member] = []
+        with self._strategy.scope():
+            for run in runs:
+                member, loaded = load_member(run, self._settings.checkpoint)
+                check_same_tokens(run, loaded.tokenizer, "the student", self._tokenizer)
+                members.append(member)
+            return build_ensemble(
+                members,
+                self._tasks,
+                {
+                    name: [runs.index(run) for run in of_task]
+                    for name, of_task in self._settings.teachers.items()
+                },
+                {name: self._settings.of_task(name).temperature for name in self._tasks},
+                self._settings.logits_taught,
+            )
+
+    def _use(self, teacher: keras.layers.Layer) -> None:
+        self._model = DistillationModel(self._student, teacher, self._heads, self._settings)
+
+    @property
+    def notes(self) -> bool:
+        """Whether what the teachers say in the steps under way is to be kept."""
+        return bool(self._noted)
+
+    def _read_noted(self) -> dict[str, np.ndarray]:
+        """What an earlier process of this run noted; not a number where nothing was."""
+        noted = {
+            name: np.full([len(store), self._tasks[name].output_size], np.nan, np.float32)
+            for name, store in self._taught_stores().items()
+        }
+        if self._workers.is_chief and self._file.exists():
+            try:
+                with np.load(self._file, allow_pickle=False) as file:
+                    noted = {name: file[TARGET + name] for name in noted}
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(f"cannot read {self._file}: {error}") from error
+        return {name: self._gathered(values) for name, values in noted.items()}
+
+    def _taught_stores(self) -> dict[str, TokenStore]:
+        stores = self._data.all_train()
+        return {name: stores[name] for name in self._tasks}
+
+    def taught(self, batch: dict[str, Any], pieces: int) -> dict[str, Any]:
+        """Adds the teachers' logits to a distributed batch.
+
+        Args:
+            batch: Name to the tensors of every replica.
+            pieces: More than 1: the tensors are stacks of so many pieces.
+        """
+
+        def on_replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            if pieces == 1:
+                return self._model.targets_of(batch)
+            specs = {n: tf.TensorSpec([None, t.output_size]) for n, t in self._tasks.items()}
+            return tf.map_fn(
+                self._model.targets_of, batch, parallel_iterations=1, fn_output_signature=specs
+            )
+
+        targets = self._strategy.run(on_replica, args=(batch,))
+        if self.notes:
+            per_replica = self._strategy.experimental_local_results
+            tensors = [batch["task"], batch["index"], *(targets[name] for name in self._tasks)]
+            for on_one in zip(*map(per_replica, tensors), strict=True):
+                tf.numpy_function(self._note, on_one, [])
+        return batch | {TARGET + name: logits for name, logits in targets.items()}
+
+    def _note(self, task: np.ndarray, index: np.ndarray, *logits: np.ndarray) -> None:
+        positions = {head.name: position for position, head in enumerate(self._heads)}
+        for name, of_task in zip(self._tasks, logits, strict=True):
+            here = (task == positions[name]) & (index >= 0)
+            self._noted[name][index[here]] = of_task[here]
+
+    def losses_of(
+        self, batch: Mapping[str, tf.Tensor], logits: Mapping[str, tf.Tensor], step: tf.Variable
+    ) -> tf.Tensor:
+        """The loss of each example of a batch from `taught`, on one replica."""
+        targets = {name: batch[TARGET + name] for name in self._tasks}
+        progress = tf.cast(step, tf.float32) / self._total_steps
+        return self._model.losses_of(batch, logits, targets, progress)
+
+    def save(self) -> None:
+        """Saves what was noted; to be called before each checkpoint.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        if not self.notes:
+            return
+        whole = {TARGET + name: self._gathered(values) for name, values in self._noted.items()}
+        if not self._workers.is_chief:
+            return
+        partial = self._file.with_name(f"partial-{self._file.name}")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **whole)  # type: ignore[arg-type]
+            partial.replace(self._file)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"cannot write {self._file}: {error.strerror}") from error
+
+    def _gathered(self, values: np.ndarray) -> np.ndarray:
+        """All workers' numbers; the chief's, which may be from the file, go first."""
+        known = (~np.isnan(values)).astype(np.float32)
+        is_chief = self._workers.is_chief
+        of_chief = self._workers.sum(known if is_chief else np.zeros_like(known))
+        if not is_chief:
+            known *= 1 - of_chief
+        times = self._workers.sum(known)
+        total = self._workers.sum(np.nan_to_num(values) * known)
+        return np.where(times > 0, total / np.maximum(times, 1), np.nan).astype(np.float32)
+
+    def end_epoch(self) -> bool:
+        """Puts the noted numbers in the teachers' place; whether anything changed.
+
+        What the first epoch did not see is labelled now.
+        """
+        if not self.notes:
+            return False
+        self._noted = {name: self._gathered(values) for name, values in self._noted.items()}
+        unseen = {}
+        for name, store in self._taught_stores().items():
+            items = np.flatnonzero(np.isnan(self._noted[name][store.item_offsets[:-1], 0]))
+            if len(items):
+                unseen[name] = (self._tasks[name], store.subset(items))
+        if unseen and self._ensemble is not None:
+            shape = evaluation_shape(self._experiment, self._strategy)
+            runner = LogitsRunner(self._ensemble, shape, self._strategy)
+            for name, logits in zip(unseen, runner.run(list(unseen.values())), strict=True):
+                self._noted[name][np.isnan(self._noted[name][:, 0])] = logits
+        self.save()
+        self._use(StoredLogits(self._noted))
+        self._noted, self._ensemble = {}, None
+        return True
+
+
+def cache_dir_of(experiment: Experiment, directory: RunDirectory) -> Path:
+    """Where the cache of soft targets of a run is."""
+    return Path(experiment.distillation.cache_dir or directory.path / "soft_targets")
+
+
+def cached_logits(experiment: Experiment, data: RunData, cache_dir: Path) -> dict[str, np.ndarray]:
+    """The averaged logits of every task's teachers from the cache.
+
+    Returns:
+        Task name to [examples, outputs] float32, in the order of `RunData.all_train`.
+
+    Raises:
+        UserError: Some are not there.
+    """
+    settings = experiment.distillation
+    tasks = {task.name: task for task in experiment.heads}
+    fingerprints = {run: teacher_fingerprint(run, settings.checkpoint) for run in settings.runs}
+    logits = {}
+    for name, runs in settings.teachers.items():
+        task = tasks[name]
+        splits = {"train": data.train[name]}
+        if name in data.unlabelled:
+            splits[UNLABELLED] = data.unlabelled[name]
+        of_runs = [
+            np.concatenate(
+                [
+                    SoftTargets(cache_dir, run, fingerprints[run], task, split, store.source).read(
+                        np.asarray(store.uids)
+                    )
+                    for split, store in splits.items()
+                ]
+            )
+            for run in runs
+        ]
+        group = _first_of_query(data.train[name])
+        temperature = settings.of_task(name).temperature
+        of_logits = name in settings.logits_taught
+        logits[name] = averaged_logits(
+            task, of_runs, group, temperature, of_logits=of_logits
+        ).numpy()
+    return logits
+
+
+def _first_of_query(store: TokenStore) -> np.ndarray | None:
+    """The position of the first candidate of the same query, [examples] int32."""
+    if store.groups is None:
+        return None
+    return store.item_offsets[:-1][store.groups].astype(np.int32)
