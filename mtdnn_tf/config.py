@@ -78,6 +78,26 @@ class Subset(_Section):
         return self
 
 
+class Fold(_Section):
+    """One of several equal parts of a task's training examples, which training leaves out.
+
+    Attributes:
+        of: How many parts there are.
+        without: The number of the part that is left out, from 0.
+        seed: Which partition.
+    """
+
+    of: Annotated[int, Field(ge=2)]
+    without: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.without >= self.of:
+            raise ValueError(f"without is {self.without}, expected 0 to {self.of - 1}")
+        return self
+
+
 class DataSettings(_Section):
     """Where text comes from and how it is cut.
 
@@ -90,7 +110,9 @@ class DataSettings(_Section):
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
-        subsets: Task name to the part of its training examples that is used.
+        folds: Task name to the part of its training examples that is left out, as for the teachers of
+            `distillation.cross_fitted`.
+        subsets: Task name to the part of its training examples that is used, drawn from what is left.
     """
 
     source: SourceName = "files"
@@ -99,6 +121,7 @@ class DataSettings(_Section):
     cache_dir: str | None = None
     max_length: Annotated[int, Field(ge=3)] = 128
     on_bad_row: OnBadRow = "error"
+    folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
 
 
@@ -249,6 +272,7 @@ class Experiment(_Section):
                 raise ValueError(f"tasks.{task.name} has no train split")
         named: dict[str, Iterable[str]] = {
             "mixture.weights": self.mixture.weights,
+            "data.folds": self.data.folds,
             "data.subsets": self.data.subsets,
             "init.heads": self.init.heads or (),
             "distillation.teachers": self.distillation.teachers,

@@ -1,20 +1,30 @@
-"""Trains a student on the soft targets of trained teachers (arXiv 1904.09482).
+"""Distils an ensemble of teachers into one student (arXiv 1904.09482).
 
-    python -m mtdnn_tf.distill --config=configs/distill_glue.yaml --workdir=runs/student --data_dir=GLUE
+    python -m mtdnn_tf.distill --config=configs/distill_minilm.yaml --workdir=runs/kd --data_dir=GLUE
 
-With --label_only the teachers label the training examples, whose soft targets are kept in the cache
+The config is a whole recipe, with the sections `teachers` and `student`: the teachers are trained,
+chosen and label the data, the student is trained, and a table is written. Or it is an experiment whose
+`distillation.teachers` are trained already: then its student is trained.
+
+With --label_only such teachers label the training examples, whose soft targets are kept in the cache
 for `distillation.targets: cached`; nothing is trained. The same command goes on where it was
 interrupted.
 """
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mtdnn_tf import cli
+from mtdnn_tf.distillation.recipe_file import is_recipe
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def _define_flags() -> None:
@@ -28,26 +38,56 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    experiment = load_experiment(Path(values.config), values.set, values.data_dir)
-    if not experiment.distillation.teachers:
-        raise UserError(f"{values.config}: distillation.teachers names no teacher")
+    is_whole = is_recipe(read_yaml(Path(values.config)))
+    if is_whole and values.label_only:
+        raise UserError(f"--label_only: {values.config} is a whole recipe, which labels by itself")
     strategy = cli.strategy_of(values)
-    from mtdnn_tf.distillation.labelling import label
-    from mtdnn_tf.distillation.teaching import cache_dir_of
-    from mtdnn_tf.run_directory import RunDirectory
     from mtdnn_tf.training.signals import Interrupted
-    from mtdnn_tf.training.training import train
 
-    if values.label_only:
-        cache_dir = cache_dir_of(experiment, RunDirectory(values.workdir))
-        print(f"{label(experiment, cache_dir, strategy):,} soft targets written to {cache_dir}")
-        return 0
     try:
-        train(experiment, Path(values.workdir), strategy)
+        (_carry_out if is_whole else _train)(values, strategy)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
     return 0
+
+
+def _train(values: flags.FlagValues, strategy: "tf.distribute.Strategy") -> None:
+    """Trains one student, or fills its cache."""
+    from mtdnn_tf.distillation.cached import cache_dir_of
+    from mtdnn_tf.distillation.labelling import label
+    from mtdnn_tf.run_directory import RunDirectory
+    from mtdnn_tf.training.training import train
+
+    experiment = load_experiment(Path(values.config), values.set, values.data_dir)
+    if not experiment.distillation.teachers:
+        raise UserError(f"{values.config}: distillation.teachers names no teacher")
+    if not values.label_only:
+        train(experiment, Path(values.workdir), strategy)
+        return
+    cache_dir = cache_dir_of(experiment, RunDirectory(values.workdir))
+    print(f"{label(experiment, cache_dir, strategy):,} soft targets written to {cache_dir}")
+
+
+def _carry_out(values: flags.FlagValues, strategy: "tf.distribute.Strategy") -> None:
+    """Carries out a recipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtdnn_tf.distillation.recipe import RecipeRun
+    from mtdnn_tf.distillation.recipe_file import load_recipe
+    from mtdnn_tf.distillation.results import HEADER, LEGEND, cells, collect, write_results
+
+    workdir = Path(values.workdir)
+    run = RecipeRun(
+        load_recipe(Path(values.config), values.set, values.data_dir), workdir, strategy
+    )
+    lines = collect(run, run.run())
+    write_results(lines, workdir)
+    table = Table(*HEADER, title=f"{workdir}: dev metrics", title_justify="left", caption=LEGEND)
+    for line in lines:
+        table.add_row(*cells(line))
+    Console().print(table)
 
 
 def main() -> None:

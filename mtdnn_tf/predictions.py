@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.tasks.metrics import ranks
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -99,3 +101,40 @@ def write_predictions(path: Path, task: TaskSpec, store: TokenStore, logits: np.
     """
     records = prediction_records(task, store.uids, logits, store.labels, store.groups)
     write_atomically(path, format_predictions(records, path.suffix == ".jsonl"))
+
+
+@dataclass(frozen=True)
+class DevPredictions:
+    """What a file of dev predictions says, as the metrics take it.
+
+    Attributes:
+        labels: [examples] float64, class ids or scores.
+        predictions: [examples] float64, class ids or scores.
+        groups: [examples] int64, the query of each candidate; None but for ranking.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    groups: np.ndarray | None
+
+
+def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
+    """Reads back a TSV file that `write_predictions` wrote for a split with labels.
+
+    Raises:
+        UserError: It is missing, or not of this task.
+    """
+    wanted = ["score" if task.has_score else "label", "gold", *(["query"] * task.is_ranking)]
+    try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        columns = [header.split("\t").index(name) for name in wanted]
+        cells = [[line.split("\t")[column] for line in lines] for column in columns]
+        class_ids = {_cell(label): float(number) for number, label in enumerate(task.labels)}
+        is_name = [not task.has_score, not task.is_regression, False]
+        predictions, gold, *group = (
+            np.array([class_ids[cell] if named else float(cell) for cell in column])
+            for column, named in zip(cells, is_name, strict=False)
+        )
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"cannot read the predictions of {task.name} in {path}: {error}") from error
+    return DevPredictions(gold, predictions, group[0].astype(np.int64) if group else None)

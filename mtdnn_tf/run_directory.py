@@ -31,6 +31,7 @@ FREE_SETTINGS = {
     "data.data_dir",
     "data.tfds_dir",
     "data.cache_dir",
+    "distillation.cache_dir",
     "training.keep_checkpoints",
     "training.checkpoint_every_steps",
 }

@@ -1,12 +1,16 @@
 """Ensembles and the distillation model, without files."""
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 from scipy import special
 
+from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.distillation.averaging import averaged_logits, log_probabilities
+from mtdnn_tf.distillation.calibration import fit_temperature, negative_log_likelihood
 from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits
 from mtdnn_tf.distillation.ensemble import Member, build_ensemble
 from mtdnn_tf.distillation.losses import soft_losses
@@ -261,3 +265,46 @@ def test_fit_teaches_the_student_what_the_ensemble_says():
         )
     for old, new in zip(before, model.teacher.variables, strict=True):
         np.testing.assert_array_equal(old, new.numpy())
+
+
+def labelled_logits(task, examples=200, sharpness=5.0, seed=0):
+    """Logits that are right more often than not, and far too sure of it."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(len(task.labels), size=examples)
+    noise = rng.normal(size=(examples, len(task.labels)))
+    logits = sharpness * (np.eye(len(task.labels))[labels] + noise)
+    store = TokenStore(
+        token_ids=np.zeros(examples, np.int32),
+        type_ids=np.zeros(examples, np.int32),
+        offsets=np.arange(examples + 1),
+        labels=labels.astype(np.float32),
+        uids=np.arange(examples).astype(str),
+    )
+    return store, logits.astype(np.float32)
+
+
+def test_a_calibrated_teacher_is_less_sure_where_it_was_too_sure():
+    split = labelled_logits(MNLI)
+    temperature = fit_temperature(MNLI, [split])
+    assert temperature > 3
+    assert negative_log_likelihood(MNLI, [split], temperature) < negative_log_likelihood(
+        MNLI, [split]
+    )
+
+
+@hypothesis.given(st.integers(0, 10**6), st.floats(0.01, 30))
+def test_calibration_never_makes_the_likelihood_worse(seed, sharpness):
+    split = labelled_logits(COLA, 20, sharpness, seed)
+    temperature = fit_temperature(COLA, [split])
+    calibrated = negative_log_likelihood(COLA, [split], temperature)
+    assert calibrated <= negative_log_likelihood(COLA, [split])
+
+
+def test_each_member_has_a_temperature_of_its_own():
+    rng = np.random.default_rng(0)
+    outputs = [rng.normal(0, 3, (6, 3)).astype(np.float32) for _ in range(2)]
+    together = averaged_logits(MNLI, outputs, calibration=[2.0, 0.5]).numpy()
+    expected = (
+        special.softmax(outputs[0] / 2, axis=1) + special.softmax(outputs[1] * 2, axis=1)
+    ) / 2
+    np.testing.assert_allclose(special.softmax(together, axis=1), expected, atol=1e-6)

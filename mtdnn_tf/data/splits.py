@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.config import DataSettings, Subset
+from mtdnn_tf.config import DataSettings, Fold, Subset
 from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
 from mtdnn_tf.data.tokenizer import BertTokenizer
@@ -111,14 +111,23 @@ def open_run_data(
 
 
 def open_train(task: TaskSpec, settings: DataSettings, tokenizer: BertTokenizer) -> TokenStore:
-    """Opens a task's train split, or the part of it that `data.subsets` asks for.
+    """Opens a task's train split, or the part of it that `data.folds` and `data.subsets` ask for.
 
     Raises:
         UserError: A file is missing or bad, or the part is too small or too large.
     """
     store = open_split(task, "train", settings, tokenizer)
+    fold = settings.folds.get(task.name)
+    if fold is not None:
+        store = store.subset(np.flatnonzero(fold_numbers(store, fold) != fold.without))
     subset = settings.subsets.get(task.name)
     return store if subset is None else draw_subset(task, store, subset)
+
+
+def fold_numbers(store: TokenStore, fold: Fold) -> np.ndarray:
+    """The number of the part that each item of a whole split is in, [items] int64."""
+    items = len(store.item_offsets) - 1
+    return np.random.default_rng([fold.seed, 6]).permutation(items) % fold.of
 
 
 def draw_subset(task: TaskSpec, store: TokenStore, subset: Subset) -> TokenStore:

@@ -17,6 +17,7 @@ def averaged_logits(
     temperature: float = 1.0,
     weights: Sequence[tf.Tensor] | None = None,
     of_logits: bool = False,
+    calibration: Sequence[float] | None = None,
 ) -> tf.Tensor:
     """Logits that say what the members say on average (arXiv 1904.09482, Eq 3).
 
@@ -32,14 +33,24 @@ def averaged_logits(
         weights: For each member its share in the prediction for each example, [examples] float32,
             0 where it has none and not all 0; by default all are equal.
         of_logits: Average the logits themselves.
+        calibration: For each member a temperature of its own (see `calibration`), in the probabilities
+            of which T is 1; by default 1. It does not touch scores and relevances under `of_logits`.
 
     Returns:
         [examples, outputs] float32.
     """
     shares = _log_shares(members, weights)
     if task.is_regression or of_logits:
+        if calibration and not task.has_score:
+            members = [m / own for m, own in zip(members, calibration, strict=True)]
         return tf.reduce_sum(tf.exp(shares)[:, :, tf.newaxis] * tf.stack(members), axis=0)
-    log_chances = tf.stack([log_probabilities(task, m, group, temperature) for m in members])
+    own = calibration or [1.0] * len(members)
+    log_chances = tf.stack(
+        [
+            log_probabilities(task, logits, group, temperature * of_member)
+            for logits, of_member in zip(members, own, strict=True)
+        ]
+    )
     mean = tf.reduce_logsumexp(log_chances + shares[:, :, tf.newaxis], axis=0)
     if not task.is_ranking:
         return temperature * mean

@@ -63,6 +63,7 @@ class AveragedLogits(keras.layers.Layer):
         temperature: The temperature at which probabilities are averaged.
         columns: For each member, which of its outputs is that of each label.
         of_logits: Whether logits are averaged, not probabilities.
+        calibration: For each member the temperature of its own probabilities; 1 by default.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class AveragedLogits(keras.layers.Layer):
         temperature: float,
         columns: Sequence[Sequence[int]],
         of_logits: bool = False,
+        calibration: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.task, self.temperature, self.of_logits = task, temperature, of_logits
+        self.calibration = None if calibration is None else list(calibration)
         self.columns = [tuple(of_member) for of_member in columns]
 
     def call(self, members: list[KerasTensor], group: KerasTensor | None = None) -> KerasTensor:
@@ -84,7 +87,12 @@ class AveragedLogits(keras.layers.Layer):
             for logits, columns in zip(members, self.columns, strict=True)
         ]
         return averaged_logits(
-            self.task, in_order, group, self.temperature, of_logits=self.of_logits
+            self.task,
+            in_order,
+            group,
+            self.temperature,
+            of_logits=self.of_logits,
+            calibration=self.calibration,
         )
 
 
@@ -94,6 +102,7 @@ def build_ensemble(
     teachers: Mapping[str, Sequence[int]] | None = None,
     temperatures: Mapping[str, float] | None = None,
     of_logits: Collection[str] = (),
+    calibration: Mapping[str, Sequence[float]] | None = None,
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
@@ -108,6 +117,7 @@ def build_ensemble(
             such a head.
         temperatures: Task name to the temperature at which probabilities are averaged; 1 by default.
         of_logits: Tasks whose members' logits are averaged themselves.
+        calibration: Task name to the temperature of each member that is asked; 1 by default.
 
     Raises:
         UserError: A member lacks a task that it is asked for, or has other labels.
@@ -135,6 +145,7 @@ def build_ensemble(
             (temperatures or {}).get(name, 1.0),
             columns[name],
             name in of_logits,
+            (calibration or {}).get(name),
             name=f"average_{name}",
         )([answers[i][name] for i in positions], group=inputs.get("group"))
         for name, positions in teachers.items()

@@ -11,6 +11,7 @@ from absl import logging
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_split
 from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.distillation.calibration import can_calibrate
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
 from mtdnn_tf.errors import UserError
@@ -49,9 +50,7 @@ def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strat
             model = build_ensemble([member], taught, of_logits=taught)
         runner = LogitsRunner(model, evaluation_shape(loaded.experiment), strategy)
         for name, task in taught.items():
-            for split in ("train", UNLABELLED):
-                if split not in task.splits:
-                    continue
+            for split in _splits(task, settings.calibrated):
                 store = open_split(task, split, experiment.data, loaded.tokenizer)
                 targets = SoftTargets(cache_dir, run, fingerprint, task, split, store.source)
                 labelled = targets.write(store, partial(_logits, runner, task))
@@ -66,6 +65,12 @@ def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strat
                     targets.folder,
                 )
     return total
+
+
+def _splits(task: TaskSpec, calibrated: bool) -> list[str]:
+    """The splits whose soft targets a student needs."""
+    dev = task.splits_like("dev") if calibrated and can_calibrate(task) else ()
+    return ["train", *([UNLABELLED] if UNLABELLED in task.splits else []), *dev]
 
 
 def _logits(runner: LogitsRunner, task: TaskSpec, store: TokenStore) -> np.ndarray:

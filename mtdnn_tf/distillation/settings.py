@@ -44,6 +44,11 @@ class DistillationSettings(SoftLossSettings):
             `mtdnn_tf.distill --label_only` wrote; `auto` runs them in the first epoch and takes the
             numbers of then from the second on.
         cache_dir: Where the cache of soft targets is; null is `soft_targets` in the workdir.
+        calibrated: Divide each teacher's logits by the temperature that fits its task's dev labels
+            best (`mtdnn_tf.distillation.calibration`); scores, and relevances under a sigmoid, stay.
+        cross_fitted: Take for each example the teachers alone that did not see its label, because
+            `data.folds` of their runs, and of those that they started from, left it out. With
+            `targets: cached`.
         tasks: Task name to the settings that differ for it: `hard_weight`, `hard_weight_end`, `loss`,
             `temperature`.
     """
@@ -52,6 +57,8 @@ class DistillationSettings(SoftLossSettings):
     checkpoint: Literal["best", "last"] = "best"
     targets: Literal["live", "cached", "auto"] = "auto"
     cache_dir: str | None = None
+    calibrated: bool = False
+    cross_fitted: bool = False
     tasks: dict[str, SoftLossSettings] = {}
 
     def of_task(self, name: str) -> SoftLossSettings:
@@ -75,6 +82,8 @@ class DistillationSettings(SoftLossSettings):
         for name, runs in self.teachers.items():
             if len(set(runs)) != len(runs):
                 raise ValueError(f"teachers.{name} names a run twice")
+        if self.cross_fitted and self.targets != "cached":
+            raise ValueError(f"cross_fitted goes with targets: cached, not {self.targets}")
         if untaught := [name for name in self.tasks if name not in self.teachers]:
             raise ValueError(f"tasks.{untaught[0]} has no teachers")
         return self

@@ -136,9 +136,7 @@ class SoftTargets:
             raise UserError(
                 f"the soft targets {self.folder} are damaged ({error}); remove them and label again"
             ) from error
-        order = np.argsort(known)
-        found = np.searchsorted(known, uids, sorter=order).clip(max=len(known) - 1)
-        rows = order[found]
+        rows = positions_of(uids, known)
         if (lacking := known[rows] != uids).any():
             raise UserError(
                 f"the soft targets {self.folder} lack the example {uids[lacking][0]!r} of "
@@ -165,6 +163,12 @@ class SoftTargets:
             if there["run"] == run:
                 reason = f"those of {path.parent} are of another state of that run; label again"
         return f"no soft targets of {run} for {of} in {self._cache_dir}: {reason}"
+
+
+def positions_of(uids: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where each uid is among those known, or any place where it is not, [uids] int64."""
+    order = np.argsort(known)
+    return order[np.searchsorted(known, uids, sorter=order).clip(max=len(known) - 1)]
 
 
 def _save(path: Path, array: np.ndarray) -> None:

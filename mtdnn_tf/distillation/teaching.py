@@ -1,7 +1,6 @@
 """The teachers' part in a training run: live, from the cache, or stored on the way."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +11,8 @@ from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import RunData
 from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.averaging import averaged_logits
+from mtdnn_tf.distillation.cached import CachedTeachers
+from mtdnn_tf.distillation.calibration import can_calibrate, fit_temperature
 from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits
 from mtdnn_tf.distillation.ensemble import (
     Member,
@@ -20,10 +20,8 @@ from mtdnn_tf.distillation.ensemble import (
     check_same_tokens,
     load_member,
 )
-from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.spec import UNLABELLED
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 from mtdnn_tf.training.workers import Workers
 
@@ -81,8 +79,8 @@ class Teaching:
                 the cache lacks its soft targets; or what an earlier process noted cannot be read.
         """
         if self._settings.targets == "cached":
-            cache_dir = cache_dir_of(self._experiment, self._directory)
-            self._use(StoredLogits(cached_logits(self._experiment, self._data, cache_dir)))
+            cached = CachedTeachers(self._experiment, self._directory, self._tokenizer, self._data)
+            self._use(StoredLogits(cached.logits()))
         elif self._settings.targets == "auto" and epochs_done:
             self._use(StoredLogits(self._read_noted()))
         else:
@@ -99,16 +97,48 @@ class Teaching:
                 member, loaded = load_member(run, self._settings.checkpoint)
                 check_same_tokens(run, loaded.tokenizer, "the student", self._tokenizer)
                 members.append(member)
+            positions = {
+                name: [runs.index(run) for run in of_task]
+                for name, of_task in self._settings.teachers.items()
+            }
             return build_ensemble(
                 members,
                 self._tasks,
-                {
-                    name: [runs.index(run) for run in of_task]
-                    for name, of_task in self._settings.teachers.items()
-                },
+                positions,
                 {name: self._settings.of_task(name).temperature for name in self._tasks},
                 self._settings.logits_taught,
+                self._calibration(members, positions) if self._settings.calibrated else None,
             )
+
+    def _calibration(
+        self, members: list[Member], positions: dict[str, list[int]]
+    ) -> dict[str, list[float]]:
+        """Task name to the temperature of each of its teachers, fitted on the dev splits."""
+        shape = evaluation_shape(self._experiment, self._strategy)
+        temperatures: dict[str, list[float]] = {
+            name: [1.0] * len(of_task) for name, of_task in positions.items()
+        }
+        for number, member in enumerate(members):
+            taught = {name: self._tasks[name] for name, of in positions.items() if number in of}
+            sources = [
+                (task, store)
+                for task, _, store in self._data.dev
+                if task.name in taught and can_calibrate(task)
+            ]
+            if not sources:
+                continue
+            alone = build_ensemble([member], taught, of_logits=taught)
+            logits = LogitsRunner(alone, shape, self._strategy).run(sources)
+            for name in taught:
+                splits = [
+                    (store, output)
+                    for (task, store), output in zip(sources, logits, strict=True)
+                    if task.name == name
+                ]
+                if splits:
+                    place = positions[name].index(number)
+                    temperatures[name][place] = fit_temperature(taught[name], splits)
+        return temperatures
 
     def _use(self, teacher: keras.layers.Layer) -> None:
         self._model = DistillationModel(self._student, teacher, self._heads, self._settings)
@@ -227,53 +257,3 @@ class Teaching:
         self._use(StoredLogits(self._noted))
         self._noted, self._ensemble = {}, None
         return True
-
-
-def cache_dir_of(experiment: Experiment, directory: RunDirectory) -> Path:
-    """Where the cache of soft targets of a run is."""
-    return Path(experiment.distillation.cache_dir or directory.path / "soft_targets")
-
-
-def cached_logits(experiment: Experiment, data: RunData, cache_dir: Path) -> dict[str, np.ndarray]:
-    """The averaged logits of every task's teachers from the cache.
-
-    Returns:
-        Task name to [examples, outputs] float32, in the order of `RunData.all_train`.
-
-    Raises:
-        UserError: Some are not there.
-    """
-    settings = experiment.distillation
-    tasks = {task.name: task for task in experiment.heads}
-    fingerprints = {run: teacher_fingerprint(run, settings.checkpoint) for run in settings.runs}
-    logits = {}
-    for name, runs in settings.teachers.items():
-        task = tasks[name]
-        splits = {"train": data.train[name]}
-        if name in data.unlabelled:
-            splits[UNLABELLED] = data.unlabelled[name]
-        of_runs = [
-            np.concatenate(
-                [
-                    SoftTargets(cache_dir, run, fingerprints[run], task, split, store.source).read(
-                        np.asarray(store.uids)
-                    )
-                    for split, store in splits.items()
-                ]
-            )
-            for run in runs
-        ]
-        group = _first_of_query(data.train[name])
-        temperature = settings.of_task(name).temperature
-        of_logits = name in settings.logits_taught
-        logits[name] = averaged_logits(
-            task, of_runs, group, temperature, of_logits=of_logits
-        ).numpy()
-    return logits
-
-
-def _first_of_query(store: TokenStore) -> np.ndarray | None:
-    """The position of the first candidate of the same query, [examples] int32."""
-    if store.groups is None:
-        return None
-    return store.item_offsets[:-1][store.groups].astype(np.int32)

@@ -107,6 +107,24 @@ class Checkpoints:
         _read(self._model_only, path)
 
 
+def epochs_evaluated(folder: Path) -> int:
+    """How many epochs the last checkpoint of a folder of checkpoints has behind it.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    path = tf.train.latest_checkpoint(str(folder / "last"))
+    if path is None:
+        return 0
+    try:
+        return int(
+            tf.train.load_variable(path, "state/epochs_evaluated/.ATTRIBUTES/VARIABLE_VALUE")
+        )
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
+
+
 def raw_variables(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
     """The TensorFlow variables behind Keras variables, by path."""
     by_path = {variable.path: variable.value for variable in variables}

@@ -16,7 +16,6 @@ from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.loading import load
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.evaluation import evaluate
 from mtdnn_tf.training.training import train
 
@@ -111,31 +110,15 @@ class FineTuning:
         for task in self._tasks:
             logging.info("fine-tuning for %s in %s", task.name, self._workdir / task.name)
             keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
-            train(self._of_task(task), self._workdir / task.name, self._strategy)
+            train(
+                single_task(self._experiment, task.name), self._workdir / task.name, self._strategy
+            )
         report = self._compare()
         write_atomically(
             self._workdir / REPORT_FILE,
             json.dumps({"init_from": self._experiment.init.run, **asdict(report)}, indent=2) + "\n",
         )
         return report
-
-    def _of_task(self, task: TaskSpec) -> Experiment:
-        """The experiment of one task, and of those that its head predicts."""
-        experiment = self._experiment
-        tasks = {
-            name: other
-            for name, other in experiment.tasks.items()
-            if task.name in (name, other.predict_with)
-        }
-        subsets = {n: s for n, s in experiment.data.subsets.items() if n == task.name}
-        heads = experiment.init.heads
-        kept = None if heads is None else tuple(n for n in heads if n == task.name)
-        tree = experiment.model_dump() | {"tasks": {n: t.model_dump() for n, t in tasks.items()}}
-        tree["data"]["subsets"] = subsets
-        tree["init"]["heads"] = kept
-        if experiment.mixture.weights:
-            tree["mixture"] = MixtureSettings().model_dump()
-        return Experiment.model_validate(tree)
 
     def _compare(self) -> FineTuningReport:
         before: Metrics = {}
@@ -154,3 +137,29 @@ class FineTuning:
                         metrics |= result.metrics
                         examples |= result.examples
         return FineTuningReport(before, after, examples)
+
+
+def single_task(experiment: Experiment, task: str) -> Experiment:
+    """The part of an experiment that is of one task, and of those that its head predicts.
+
+    Args:
+        experiment: The experiment.
+        task: Name of a task with a head.
+    """
+    tasks = {
+        name: other
+        for name, other in experiment.tasks.items()
+        if task in (name, other.predict_with)
+    }
+    tree = experiment.model_dump() | {"tasks": {n: t.model_dump() for n, t in tasks.items()}}
+    for parts in ("folds", "subsets"):
+        of_all = tree["data"][parts]
+        tree["data"][parts] = {name: part for name, part in of_all.items() if name == task}
+    for parts in ("teachers", "tasks"):
+        of_all = tree["distillation"][parts]
+        tree["distillation"][parts] = {name: part for name, part in of_all.items() if name == task}
+    if experiment.init.heads is not None:
+        tree["init"]["heads"] = tuple(name for name in experiment.init.heads if name == task)
+    if experiment.mixture.weights:
+        tree["mixture"] = MixtureSettings().model_dump()
+    return Experiment.model_validate(tree)

@@ -1,0 +1,175 @@
+"""The whole recipe of arXiv 1904.09482: teachers, their choice, their labels, the student."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import yaml
+from absl import logging
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.splits import open_dev
+from mtdnn_tf.distillation.ensemble import load_ensemble
+from mtdnn_tf.distillation.labelling import label
+from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.predictions import write_predictions
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.metrics import task_score
+from mtdnn_tf.training.checkpoint import epochs_evaluated
+from mtdnn_tf.training.evaluation import evaluate
+from mtdnn_tf.training.finetuning import finetune_experiment, single_task
+from mtdnn_tf.training.training import train
+
+
+class RecipeRun:
+    """A recipe carried out in a folder; every stage goes on where it was, or is skipped when done.
+
+    single/seed_S            the single models
+    teachers/V/multi_task    the multi-task teachers, V the number of the variant
+    teachers/V/TASK          their fine-tuned copies
+    soft_targets             the cache
+    ensemble                 the ensembles' dev predictions
+    student/seed_S           the students
+
+    With folds there is a folder more below V, `fold_F`.
+
+    Args:
+        recipe: The recipe.
+        workdir: The folder.
+        strategy: The distribution strategy.
+    """
+
+    def __init__(self, recipe: Recipe, workdir: Path, strategy: tf.distribute.Strategy) -> None:
+        self.recipe, self.workdir = recipe, workdir
+        self._strategy = strategy
+        self._teachers = recipe.sections.teachers
+        self.seeds = recipe.sections.student.seeds
+        if RunDirectory(workdir).exists:
+            raise UserError(f"{workdir} is a run directory; choose another --workdir")
+
+    def single(self, seed: int) -> Path:
+        """The run directory of the single model of a seed."""
+        return self.workdir / "single" / f"seed_{seed}"
+
+    def student(self, seed: int) -> Path:
+        """The run directory of the student of a seed."""
+        return self.workdir / "student" / f"seed_{seed}"
+
+    def ensemble(self) -> Path:
+        """The folder of the ensembles' dev predictions."""
+        return self.workdir / "ensemble"
+
+    def teachers_of(self, variant: int, task: str) -> list[Path]:
+        """The run directories of one variant as the teacher of a task, one a fold."""
+        name = "multi_task" if self._teachers.finetune is None else task
+        return [folder / name for folder in self._folders(variant)]
+
+    def _folders(self, variant: int) -> list[Path]:
+        folder = self.workdir / "teachers" / str(variant)
+        if self._teachers.folds is None:
+            return [folder]
+        return [folder / f"fold_{fold}" for fold in range(self._teachers.folds)]
+
+    def run(self) -> dict[str, list[int]]:
+        """Carries everything out.
+
+        Returns:
+            Task name to the numbers of the variants that teach it, the best first.
+
+        Raises:
+            UserError: See `train`.
+            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+        """
+        for seed in self.seeds:
+            self._train(self.recipe.experiment({"training.seed": seed}), self.single(seed))
+        for number, variant in enumerate(self._teachers.variants):
+            for fold, folder in enumerate(self._folders(number)):
+                self._train_teacher(variant, fold, folder)
+        kept = {task: self._best(task) for task in self._teachers.tasks}
+        student = self._student(kept)
+        label(student, self.workdir / "soft_targets", self._strategy)
+        for task, variants in kept.items():
+            self._predict_together(student, task, variants)
+        for seed in self.seeds:
+            experiment = self._student(kept, {"training.seed": seed})
+            self._train(experiment, self.student(seed))
+        return kept
+
+    def _train_teacher(self, variant: Settings, fold: int, folder: Path) -> None:
+        folds = {
+            f"data.folds.{task}": {"of": self._teachers.folds, "without": fold}
+            for task in self._teachers.tasks
+            if self._teachers.folds is not None
+        }
+        multi_task = folder / "multi_task"
+        self._train(self.recipe.experiment(folds, variant), multi_task)
+        if self._teachers.finetune is None:
+            return
+        for task in self._teachers.tasks:
+            experiment = finetune_experiment(
+                str(multi_task), None, assignments(self._teachers.finetune)
+            )
+            self._train(single_task(experiment, task), folder / task)
+
+    def _train(self, experiment: Experiment, workdir: Path) -> None:
+        directory = RunDirectory(workdir)
+        if (
+            directory.exists
+            and epochs_evaluated(directory.checkpoints) == experiment.training.epochs
+        ):
+            directory.check_same(experiment)
+            logging.info("%s is trained already", workdir)
+            return
+        logging.info("training %s", workdir)
+        keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
+        train(experiment, workdir, self._strategy)
+
+    def score(self, variant: int, task: str) -> float:
+        """A teacher's score on the dev splits of a task, the mean over its folds."""
+        scores = []
+        for folder in self.teachers_of(variant, task):
+            dev = [r for r in RunDirectory(folder).read_metrics() if r["kind"] == "dev"]
+            best = max(dev, key=lambda record: record["mean"])
+            scores.append(task_score(best["metrics"][task]))
+        return float(np.mean(scores))
+
+    def _best(self, task: str) -> list[int]:
+        numbers = range(len(self._teachers.variants))
+        by_score = sorted(numbers, key=lambda number: -self.score(number, task))
+        return by_score[: self._teachers.keep]
+
+    def _student(
+        self, kept: Mapping[str, Sequence[int]], *settings: Mapping[str, Any]
+    ) -> Experiment:
+        teaching: Settings = {
+            f"distillation.teachers.{task}": [
+                str(path) for number in variants for path in self.teachers_of(number, task)
+            ]
+            for task, variants in kept.items()
+        }
+        teaching |= {
+            "distillation.targets": "cached",
+            "distillation.cache_dir": str(self.workdir / "soft_targets"),
+            "distillation.cross_fitted": self._teachers.folds is not None,
+        }
+        own = self.recipe.sections.student.settings
+        return self.recipe.experiment(teaching, own, *settings)
+
+    def _predict_together(self, student: Experiment, task: str, variants: Sequence[int]) -> None:
+        """Writes the dev predictions of a task's ensemble, if they are not those of these runs."""
+        runs = [str(path) for number in variants for path in self.teachers_of(number, task)]
+        names = self.ensemble() / f"{task}.yaml"
+        if names.is_file() and yaml.safe_load(names.read_text(encoding="utf-8")) == runs:
+            return
+        keras.backend.clear_session()
+        with self._strategy.scope():
+            loaded = load_ensemble(runs)
+        sources = open_dev([loaded.task(task)], student.data, loaded.tokenizer)
+        result = evaluate(loaded.runner, sources)
+        for (spec, split, store), logits in zip(sources, result.logits, strict=True):
+            write_predictions(self.ensemble() / f"{task}_{split}.tsv", spec, store, logits)
+        names.write_text(yaml.safe_dump(runs), encoding="utf-8")

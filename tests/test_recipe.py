@@ -1,0 +1,236 @@
+"""The whole recipe: teachers, their choice, labels, the student, the table."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from tiny import run, write_experiment
+
+from mtdnn_tf.bootstrap import paired_bootstrap
+from mtdnn_tf.data.splits import open_split, open_train
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.cached import held_out
+from mtdnn_tf.predictions import DevPredictions, read_predictions
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.metrics import compute
+
+
+def write_recipe(folder, **teachers):
+    path = write_experiment(folder, training={"epochs": 1})
+    tree = yaml.safe_load(path.read_text())
+    tree["teachers"] = {
+        "variants": [{"training.seed": 5}, {"training.seed": 6, "encoder.hidden_dropout": 0.3}],
+        "tasks": ["same", "mood"],
+        "finetune": {"training.learning_rate": 0.001},
+        "keep": 2,
+        **teachers,
+    }
+    tree["student"] = {"seeds": [0, 1], "settings": {"distillation.hard_weight": 0.3}}
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def distill(config, workdir, *flags):
+    return run("distill", f"--config={config}", f"--workdir={workdir}", *flags)
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    config = write_recipe(folder)
+    done = distill(config, folder / "kd")
+    assert done.returncode == 0, done.stderr
+    return config, folder / "kd", done.stdout
+
+
+def test_the_recipe_leaves_a_table_of_everything(carried_out):
+    _, workdir, printed = carried_out
+    lines = json.loads((workdir / "results.json").read_text())
+    by_metric = {(line["task"], line["metric"]): line for line in lines}
+    assert list(by_metric) == [
+        ("mood", "accuracy"), ("mood", "matthews"), ("same", "f1"), ("same", "accuracy"),
+        ("near", "pearson"), ("near", "spearman"),
+    ]  # fmt: skip
+    taught, untaught = by_metric["same", "accuracy"], by_metric["near", "pearson"]
+    assert len(taught["single"]) == len(taught["student"]) == 2
+    assert set(taught["teachers"]) == {"0", "1"}
+    assert sorted(taught["kept"]) == [0, 1]
+    assert untaught["teachers"] == {} and untaught["ensemble"] is None
+    assert "student - single" in printed
+    assert (workdir / "results.md").read_text().startswith("| task | metric |")
+
+
+def test_the_table_has_what_the_runs_measured(carried_out):
+    _, workdir, _ = carried_out
+    line = next(
+        line
+        for line in json.loads((workdir / "results.json").read_text())
+        if (line["task"], line["metric"]) == ("same", "accuracy")
+    )
+    for seed, value in enumerate(line["student"]):
+        records = RunDirectory(workdir / "student" / f"seed_{seed}").read_metrics()
+        assert records[-1]["metrics"]["same"]["dev"]["accuracy"] == pytest.approx(value)
+    done = run(
+        "evaluate",
+        f"--workdir={workdir / 'teachers/0/same'},{workdir / 'teachers/1/same'}",
+        f"--output={workdir / 'ensemble.json'}",
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((workdir / "ensemble.json").read_text())
+    assert measured["metrics"]["same"]["dev"]["accuracy"] == pytest.approx(line["ensemble"])
+
+
+def test_a_second_call_trains_nothing_and_gives_the_same_table(carried_out):
+    config, workdir, _ = carried_out
+    before = (workdir / "results.json").read_text()
+    done = distill(config, workdir)
+    assert done.returncode == 0, done.stderr
+    assert "training " not in done.stderr
+    assert "0 of 96 examples labelled now" in done.stderr
+    assert (workdir / "results.json").read_text() == before
+
+
+def test_a_lost_student_alone_is_trained_again(carried_out, tmp_path):
+    config, workdir, _ = carried_out
+    (workdir / "student/seed_1").rename(tmp_path / "lost")
+    done = distill(config, workdir)
+    assert done.returncode == 0, done.stderr
+    assert [x for x in done.stderr.splitlines() if x.startswith("training ")] == [
+        f"training {workdir / 'student/seed_1'}"
+    ]
+
+
+def test_cross_fitted_teachers_label_only_what_they_did_not_see(tmp_path):
+    config = write_recipe(tmp_path, folds=2, tasks=["same"], variants=[{}], keep=1)
+    done = distill(config, tmp_path / "kd", "--set=student.seeds=[0]")
+    assert done.returncode == 0, done.stderr
+    student = RunDirectory(tmp_path / "kd/student/seed_0")
+    experiment = student.read_experiment()
+    assert experiment.distillation.cross_fitted
+    tokenizer = BertTokenizer.load(student.path)
+    task = experiment.tasks["same"]
+    whole = open_split(task, "train", experiment.data, tokenizer)
+    labelled_by = []
+    for teacher in experiment.distillation.teachers["same"]:
+        labels = set(np.asarray(whole.uids)[held_out(teacher, "same", whole)])
+        run_of_teacher = RunDirectory(teacher).read_experiment()
+        for of_run in (run_of_teacher, RunDirectory(run_of_teacher.init.run).read_experiment()):
+            trained_on = set(open_train(of_run.tasks["same"], of_run.data, tokenizer).uids)
+            assert not trained_on & labels
+            assert len(trained_on) + len(labels) == len(whole)
+        labelled_by.append(labels)
+    assert labelled_by[0] | labelled_by[1] == set(whole.uids)
+    assert not labelled_by[0] & labelled_by[1]
+
+
+def test_a_cross_fitted_student_refuses_teachers_that_saw_everything(carried_out, tmp_path):
+    config, workdir, _ = carried_out
+    tree = yaml.safe_load(config.read_text())
+    del tree["teachers"], tree["student"]
+    tree["distillation"] = {
+        "teachers": {"same": [str(workdir / "teachers/0/same")]},
+        "targets": "cached",
+        "cross_fitted": True,
+        "cache_dir": str(workdir / "soft_targets"),
+    }
+    path = tmp_path / "student.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    done = distill(path, tmp_path / "run")
+    assert done.returncode == 1
+    assert "96 of 96 examples of same/train" in done.stderr
+    assert "add teachers whose data.folds.same leave them out" in done.stderr
+
+
+def test_calibrated_students_learn_the_same_from_the_cache_and_live(carried_out, tmp_path):
+    config, workdir, _ = carried_out
+    tree = yaml.safe_load(config.read_text())
+    del tree["teachers"], tree["student"]
+    tree["distillation"] = {
+        "teachers": {"same": [str(workdir / f"teachers/{i}/same") for i in (0, 1)]},
+        "calibrated": True,
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    path = tmp_path / "student.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    assert distill(path, "unused", "--label_only").returncode == 0
+    first = []
+    for targets in ("live", "cached"):
+        done = distill(path, tmp_path / targets, f"--set=distillation.targets={targets}")
+        assert done.returncode == 0, done.stderr
+        first.append(RunDirectory(tmp_path / targets).read_metrics()[0]["loss"])
+    assert first[0] == pytest.approx(first[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"teachers": {"variants": [{}], "tasks": ["sam"], "keep": 1}},
+            "names 'sam', which is not",
+        ),
+        (
+            {"teachers": {"variants": [{}], "tasks": ["same"]}},
+            "keep is 3, but there are 1 variants",
+        ),
+        (
+            {"teachers": {"variants": [{"training.sed": 1}], "tasks": ["same"], "keep": 1}},
+            "training.sed: unknown key; did you mean 'seed'?",
+        ),
+        ({"student": {"seds": [1]}}, "student.seds: unknown key; did you mean 'seeds'?"),
+    ],
+)
+def test_a_wrong_recipe_is_told_in_one_line(tmp_path, change, message):
+    path = write_recipe(tmp_path)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    done = distill(path, tmp_path / "kd")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "kd").exists()
+
+
+def test_predictions_are_read_back_as_they_were_written(carried_out):
+    _, workdir, _ = carried_out
+    directory = RunDirectory(workdir / "single/seed_0")
+    experiment = directory.read_experiment()
+    metrics = directory.read_metrics()[-1]["metrics"]
+    for task in experiment.heads:
+        found = read_predictions(directory.predictions / f"{task.name}_dev.tsv", task)
+        for metric, value in metrics[task.name]["dev"].items():
+            measured = compute(metric, found.labels, found.predictions, found.groups)
+            assert measured == pytest.approx(value, abs=1e-6)
+
+
+def models(quality, examples=300, seeds=3):
+    """Predictions that are right with a given probability."""
+    rng = np.random.default_rng(round(1000 * quality))
+    labels = np.arange(examples) % 2.0
+    return [
+        DevPredictions(labels, np.where(rng.random(examples) < quality, labels, 1 - labels), None)
+        for _ in range(seeds)
+    ]
+
+
+def test_the_bootstrap_sees_a_better_model_and_no_difference_where_there_is_none():
+    clear = paired_bootstrap("accuracy", models(0.9), models(0.6))
+    assert clear.low > 0.2
+    assert clear.p_not_better == 0
+    same = paired_bootstrap("accuracy", models(0.8), models(0.8))
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_the_bootstrap_draws_queries_whole():
+    groups = np.repeat(np.arange(40), 3)
+    labels = np.tile([0.0, 1.0, 0.0], 40)
+    right = DevPredictions(labels, labels, groups)
+    wrong = DevPredictions(labels, 1 - labels, groups)
+    difference = paired_bootstrap("mrr", [right], [wrong], resamplings=50)
+    assert difference.value == pytest.approx(2 / 3)
+    assert difference.low == pytest.approx(difference.high)
+
+
+def test_the_bootstrap_refuses_other_examples():
+    other = [DevPredictions(np.ones(300), np.ones(300), None)]
+    with pytest.raises(ValueError, match="same examples"):
+        paired_bootstrap("accuracy", models(0.9), other)
