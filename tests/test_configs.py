@@ -1,17 +1,19 @@
-"""Every file in configs/ is an experiment, and says how to run it."""
+"""Every file in configs/ is an experiment or a recipe, and says how to run it."""
 
 from pathlib import Path
 
 import pytest
 
+from mtdnn_tf.distillation.recipe_file import is_recipe, load_recipe
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.yaml_file import read_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_is_an_experiment_and_opens_with_its_command(path):
-    load_experiment(path)
+def test_a_config_is_valid_and_opens_with_its_command(path):
+    (load_recipe if is_recipe(read_yaml(path)) else load_experiment)(path)
     comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"--config=configs/{path.name}" in line for line in comment)
 

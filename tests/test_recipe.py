@@ -56,7 +56,8 @@ def test_the_recipe_leaves_a_table_of_everything(carried_out):
     assert len(taught["single"]) == len(taught["student"]) == 2
     assert set(taught["teachers"]) == {"0", "1"}
     assert sorted(taught["kept"]) == [0, 1]
-    assert untaught["teachers"] == {} and untaught["ensemble"] is None
+    assert untaught["teachers"] == {}
+    assert untaught["ensemble"] is None
     assert "student - single" in printed
     assert (workdir / "results.md").read_text().startswith("| task | metric |")
 

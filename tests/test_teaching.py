@@ -187,6 +187,8 @@ def test_several_runs_are_evaluated_and_predict_as_one(config, teachers, tmp_pat
         for path in teachers["same"]
     ]
     np.testing.assert_allclose(found, np.mean(of_each, axis=0), atol=1e-5)
+    together = mtdnn_tf.load_ensemble(teachers["same"]).predict("same", texts)
+    np.testing.assert_allclose([p.probabilities["yes"] for p in together], found, atol=1e-5)
 
 
 def test_a_changed_teacher_makes_the_cache_refused(student_config, cache, teachers, tmp_path):
