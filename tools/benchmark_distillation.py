@@ -29,7 +29,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     path = Path(values.config)
     variants = {
-        "no teachers": "distillation.teachers={}",
+        "no teachers": "distillation={}",
         "cached": "distillation.targets=cached",
         "live": "distillation.targets=live",
     }

@@ -96,7 +96,7 @@ def _of_split(run: RecipeRun, task: TaskSpec, split: str, kept: Sequence[int]) -
         )
 
 
-HEADER = ("task", "metric", "n", "single", "teachers", "ensemble", "student", "student - single")
+HEADER = ("task", "metric", "n", "single", "teachers", "ensemble", "student", "gain")
 
 
 def cells(line: Line) -> list[str]:
@@ -134,5 +134,5 @@ def write_results(lines: Sequence[Line], folder: Path) -> None:
 
 LEGEND = (
     "Dev metrics in percent, mean and standard deviation over seeds; teachers marked * are those kept. "
-    "In brackets the 95 % interval of a paired bootstrap over examples."
+    "Gain: student less single model, with the 95 % interval of a paired bootstrap over examples."
 )
