@@ -12,13 +12,16 @@ interrupted.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.distillation.recipe_file import is_recipe
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.distillation.recipe_file import Recipe, is_recipe, load_recipe
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.yaml_file import read_yaml
@@ -38,30 +41,37 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    is_whole = is_recipe(read_yaml(Path(values.config)))
-    if is_whole and values.label_only:
-        raise UserError(f"--label_only: {values.config} is a whole recipe, which labels by itself")
+    path = Path(values.config)
+    carry_out: Callable[[tf.distribute.Strategy], None]
+    if is_recipe(read_yaml(path)):
+        if values.label_only:
+            raise UserError(f"--label_only: {path} is a whole recipe, which labels by itself")
+        carry_out = partial(_recipe, values, load_recipe(path, values.set, values.data_dir))
+    else:
+        experiment = load_experiment(path, values.set, values.data_dir)
+        if not experiment.distillation.teachers:
+            raise UserError(f"{path}: distillation.teachers names no teacher")
+        carry_out = partial(_student, values, experiment)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.training.signals import Interrupted
 
     try:
-        (_carry_out if is_whole else _train)(values, strategy)
+        carry_out(strategy)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
     return 0
 
 
-def _train(values: flags.FlagValues, strategy: "tf.distribute.Strategy") -> None:
+def _student(
+    values: flags.FlagValues, experiment: Experiment, strategy: "tf.distribute.Strategy"
+) -> None:
     """Trains one student, or fills its cache."""
     from mtdnn_tf.distillation.cached import cache_dir_of
     from mtdnn_tf.distillation.labelling import label
     from mtdnn_tf.run_directory import RunDirectory
     from mtdnn_tf.training.training import train
 
-    experiment = load_experiment(Path(values.config), values.set, values.data_dir)
-    if not experiment.distillation.teachers:
-        raise UserError(f"{values.config}: distillation.teachers names no teacher")
     if not values.label_only:
         train(experiment, Path(values.workdir), strategy)
         return
@@ -69,13 +79,12 @@ def _train(values: flags.FlagValues, strategy: "tf.distribute.Strategy") -> None
     print(f"{label(experiment, cache_dir, strategy):,} soft targets written to {cache_dir}")
 
 
-def _carry_out(values: flags.FlagValues, strategy: "tf.distribute.Strategy") -> None:
+def _recipe(values: flags.FlagValues, recipe: Recipe, strategy: "tf.distribute.Strategy") -> None:
     """Carries out a recipe."""
     from rich.console import Console
     from rich.table import Table
 
     from mtdnn_tf.distillation.recipe import RecipeRun
-    from mtdnn_tf.distillation.recipe_file import load_recipe
     from mtdnn_tf.distillation.results import HEADER, LEGEND, cells, collect, write_results
 
     workdir = Path(values.workdir)

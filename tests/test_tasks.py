@@ -178,7 +178,11 @@ def test_an_error_begins_with_the_place_that_was_given():
         ("reviews", changed(score_range=[0, 1]), "score_range is for similarity"),
         ("reviews", with_split("dev2", columns={"reviw": 1}), "columns names 'reviw'"),
         ("reviews", with_split("dev2", columns={"review": None}), "must have a column"),
-        ("reviews", with_split("dev2", columns={"label": None}), "only a test split can be"),
+        (
+            "reviews",
+            with_split("dev2", columns={"label": None}),
+            "only test splits and unlabelled can",
+        ),
         ("reviews", with_split("dev2", header=False), "give its 0-based position"),
         (
             "closeness",
