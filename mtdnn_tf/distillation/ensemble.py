@@ -106,8 +106,9 @@ def build_ensemble(
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
-    Its inputs are those of a packed model, and `group` where there is a ranking task; its output is
-    a dict `{task name: logits}`, which say the mean of the members' class probabilities, of their
+    Its inputs are those of a packed model, and `group` where a ranking task's probabilities are
+    averaged, which then needs a query's candidates in one batch; its output is a
+    dict `{task name: logits}`, which say the mean of the members' class probabilities, of their
     scores, or of a query's candidates' probabilities (see `averaged_logits`).
 
     Args:
@@ -137,7 +138,7 @@ def build_ensemble(
     }
     asked = sorted({i for positions in teachers.values() for i in positions})
     answers = {i: FrozenModel(members[i].model, name=f"member_{i}")(inputs) for i in asked}
-    if any(tasks[name].is_ranking for name in teachers):
+    if any(tasks[name].is_ranking and name not in of_logits for name in teachers):
         inputs["group"] = keras.Input(batch_shape=(None,), dtype="int32", name="group")
     outputs = {
         name: AveragedLogits(
@@ -205,8 +206,9 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
         checkpoint: `best` or `last`.
 
     Raises:
-        UserError: See `load`; a run is named twice, two have another vocabulary, or a task is not
-            the same in two of them.
+        UserError: See `load`; a run is named twice, two have another vocabulary, a task is not the
+            same in two of them, or is a ranking task: its average needs a query's candidates in one
+            batch, which evaluation and prediction do not promise.
     """
     if len(workdirs) == 1:
         return load(workdirs[0], checkpoint)
@@ -220,6 +222,11 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
     for run in runs:
         tasks = dict(run.experiment.tasks) | tasks
     heads = {name: task for name, task in tasks.items() if task.has_head}
+    if ranking := [name for name, task in heads.items() if task.is_ranking]:
+        raise UserError(
+            f"an ensemble of {', '.join(map(str, workdirs))} cannot answer the ranking task "
+            f"{ranking[0]}; give one run"
+        )
     experiment = first.experiment.model_copy(update={"tasks": tasks})
     return MTDNN(build_ensemble(members, heads), experiment, first.tokenizer)
 

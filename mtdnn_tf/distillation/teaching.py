@@ -44,7 +44,6 @@ class Teaching:
         data: The run's examples.
         strategy: The distribution strategy.
         total_steps: Steps of the whole run.
-
     """
 
     def __init__(

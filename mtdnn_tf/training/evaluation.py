@@ -48,6 +48,7 @@ class LogitsRunner:
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self._shape = shape
+        self._needs_queries = "group" in model.input
         self._strategy = strategy or tf.distribute.get_strategy()
         self._workers = Workers(self._strategy)
 
@@ -79,9 +80,14 @@ class LogitsRunner:
         times_run = [np.zeros(len(store), np.int32) for _, store in sources]
         stores = [store for _, store in sources]
         replicas = self._strategy.num_replicas_in_sync
+
+        def sizes(store: TokenStore) -> int:
+            return len(store.item_offsets) - 1 if self._needs_queries else len(store)
+
         packed = pack_epoch(
-            [in_file_order([len(store) for store in stores])],
+            [in_file_order([sizes(store) for store in stores])],
             [store.lengths for store in stores],
+            item_offsets=[store.item_offsets for store in stores] if self._needs_queries else None,
             rows=self._shape.rows * replicas,
             row_length=self._shape.length,
             most_in_row=self._shape.most_in_row,
