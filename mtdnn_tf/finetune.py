@@ -48,7 +48,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         return interrupted.exit_code
     title = f"{values.workdir}: dev metrics after fine-tuning for each task"
     Console().print(
-        metrics_table(title, report.after, report.examples, report.before, "no fine-tuning")
+        metrics_table(title, report.after, report.examples, {"no fine-tuning": report.before})
     )
     return 0
 

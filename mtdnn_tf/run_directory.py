@@ -148,6 +148,17 @@ class RunDirectory:
         lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1]]
 
+    def best_dev(self) -> dict[str, Any]:
+        """The record of `metrics.jsonl` with the best mean of the dev scores.
+
+        Raises:
+            UserError: There is none yet.
+        """
+        dev = [record for record in self.read_metrics() if record["kind"] == "dev"]
+        if not dev:
+            raise UserError(f"{self.metrics_file} has no dev metrics yet")
+        return max(dev, key=lambda record: record["mean"])
+
     def rewind_metrics(self, step: int, epochs_evaluated: int) -> None:
         """Drops the records that come after a training state, which will be written again.
 

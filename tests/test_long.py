@@ -44,12 +44,12 @@ def assert_above(floors, workdir):
     assert {key: value for key, value in found.items() if value < floors[key]} == {}
 
 
-def test_the_demo_learns_its_tasks_and_answers_sentences(minilm_dir, tmp_path):
+def test_the_demo_learns_its_tasks_distils_and_answers_sentences(minilm_dir, tmp_path):
     printed = python("-m", "mtdnn_tf.demo", f"--workdir={tmp_path}", "A dull film. | A fine film.")
     assert "majority" in printed
     assert "A dull film. | A fine film." in printed
-    assert f"The run is in {tmp_path / 'run'}" in printed
-    assert_above(DEMO_FLOORS, tmp_path / "run")
+    assert f"The runs are in {tmp_path}: run, teacher_1, teacher_2 and student" in printed
+    assert_above(DEMO_FLOORS, tmp_path / "student")
 
 
 def test_glue_is_above_the_floors(minilm_dir, glue_dir, tmp_path):

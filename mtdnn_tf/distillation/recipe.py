@@ -18,7 +18,6 @@ from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.metrics import task_score
 from mtdnn_tf.training.checkpoint import epochs_evaluated
 from mtdnn_tf.training.evaluation import evaluate
 from mtdnn_tf.training.finetuning import finetune_experiment, single_task
@@ -132,9 +131,7 @@ class RecipeRun:
         """A teacher's score on the dev splits of a task, the mean over its folds."""
         scores = []
         for folder in self.teachers_of(variant, task):
-            dev = [r for r in RunDirectory(folder).read_metrics() if r["kind"] == "dev"]
-            best = max(dev, key=lambda record: record["mean"])
-            scores.append(task_score(best["metrics"][task]))
+            scores.append(RunDirectory(folder).best_dev()["scores"][task])
         return float(np.mean(scores))
 
     def _best(self, task: str) -> list[int]:

@@ -126,30 +126,31 @@ def metrics_table(
     title: str,
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
     examples: Mapping[str, Mapping[str, int]],
-    baseline: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
-    baseline_name: str = "majority",
+    beside: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] | None = None,
 ) -> Table:
-    """A table of dev metrics in percent, one line a task, split and metric.
+    """A table of dev metrics in percent, one line a task, split and metric; `n` is how many
+    examples the split has.
 
     Args:
         title: Title of the table.
         metrics: Task, split and metric to a fraction.
         examples: Task and split to the number of examples.
-        baseline: What to compare with, laid out as `metrics`; a task may be missing there.
-        baseline_name: Heading of its column.
+        beside: What to compare with: heading of a column to metrics laid out as `metrics`, where a
+            task may be missing.
     """
     table = Table(title=title, title_justify="left")
-    for name in ("task", "split", "examples", "metric", "score"):
-        table.add_column(name, justify="right" if name in ("examples", "score") else "left")
-    if baseline is not None:
-        table.add_column(baseline_name, justify="right")
+    for name in ("task", "n", "metric", "score"):
+        table.add_column(name, justify="right" if name in ("n", "score") else "left")
+    for name in beside or {}:
+        table.add_column(name, justify="right")
     for task, splits in metrics.items():
         for split, values in splits.items():
             for metric, value in values.items():
-                cells = [task, split, str(examples[task][split]), METRIC_NAMES[metric]]
+                name = task if split == "dev" else f"{task} {split.removeprefix('dev_')}"
+                cells = [name, f"{examples[task][split]:,}", METRIC_NAMES[metric]]
                 cells.append(f"{100 * value:.1f}")
-                if baseline is not None:
-                    there = baseline.get(task, {}).get(split, {}).get(metric)
+                for other in (beside or {}).values():
+                    there = other.get(task, {}).get(split, {}).get(metric)
                     cells.append("" if there is None else f"{100 * there:.1f}")
                 table.add_row(*cells)
     return table
