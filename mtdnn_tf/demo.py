@@ -153,7 +153,9 @@ def _compare(folder: Path) -> tuple["MTDNN", "Table"]:
         baseline = majority_baseline(task, train_labels, np.asarray(store.labels), store.groups)
         majority.setdefault(task.name, {})[split] = baseline
         examples.setdefault(task.name, {})[split] = len(store)
-    metrics = {name: RunDirectory(folder / name).best_dev()["metrics"] for name in ("run", "student")}
+    metrics = {
+        name: RunDirectory(folder / name).best_dev()["metrics"] for name in ("run", "student")
+    }
     beside = {
         "ensemble": evaluate(ensemble.runner, taught).metrics,
         "first run": metrics["run"],

@@ -96,18 +96,21 @@ class MTDNN:
                 raise UserError(f"{task} takes {', '.join(spec.fields)}; found {example!r}")
         if not examples:
             return []
+        _, groups = np.unique([example[0].strip() for example in examples], return_inverse=True)
+        # The candidates of a query go beside each other.
+        order = np.argsort(groups, kind="stable") if spec.is_ranking else np.arange(len(examples))
         rows = Rows(
-            texts={f: [e[i].strip() for e in examples] for i, f in enumerate(spec.fields)},
+            texts={f: [examples[n][i].strip() for n in order] for i, f in enumerate(spec.fields)},
             labels=None,
-            uids=[str(i) for i in range(len(examples))],
+            uids=[str(n) for n in order],
             skipped=0,
+            groups=groups[order] if spec.is_ranking else None,
         )
         logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer))
-        queries = {query: number for number, query in enumerate(rows.texts[spec.fields[0]])}
-        groups = np.array([queries[query] for query in rows.texts[spec.fields[0]]])
-        records = prediction_records(self.head(task), rows.uids, logits, groups=groups)
+        records = prediction_records(self.head(task), rows.uids, logits, groups=groups[order])
         names = [field.name for field in fields(Prediction)]
-        return [Prediction(*(record.get(name) for name in names)) for record in records]
+        answers = [Prediction(*(record.get(name) for name in names)) for record in records]
+        return [answers[position] for position in np.argsort(order)]
 
 
 def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:

@@ -1,5 +1,7 @@
 """Ensembles and the distillation model, without files."""
 
+from dataclasses import replace
+
 import hypothesis
 import keras
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 from scipy import special
+from test_ranking import candidate_store
 
+from mtdnn_tf.data.pipeline import BatchShape
 from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.distillation.averaging import averaged_logits, log_probabilities
 from mtdnn_tf.distillation.calibration import fit_temperature, negative_log_likelihood
@@ -18,6 +22,7 @@ from mtdnn_tf.distillation.settings import DistillationSettings, SoftLossSetting
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
+from mtdnn_tf.training.evaluation import LogitsRunner, candidate_probabilities
 from mtdnn_tf.training.losses import example_losses
 
 TASKS = build_experiment({"tasks": ["cola", "stsb", "mnli", "qnli_ranking"]}, "test").tasks
@@ -98,6 +103,21 @@ def test_an_ensemble_gives_a_query_the_mean_of_its_candidates_probabilities(
     together = averaged_logits(task, outputs, group, temperature).numpy()
     mean = np.mean([chances(one) for one in outputs], axis=0)
     np.testing.assert_allclose(chances(together), mean, atol=1e-5)
+
+
+def test_evaluation_gives_an_ensemble_whole_queries():
+    """Many more than a batch holds, some of more word pieces or candidates than a row."""
+    members = [member(SMALL, 1, (RANKING,)), member(LARGER, 2, (RANKING,))]
+    sizes = [2, 3, 9, 2, 4, *[2] * 30]
+    store = candidate_store(sizes, np.random.default_rng(0), 3, 9)
+    store = replace(store, token_ids=store.token_ids % 30)
+    source = [(RANKING, store)]
+    ensemble = build_ensemble(members, {RANKING.name: RANKING})
+    together = LogitsRunner(ensemble, BatchShape(2, 16)).run(source)[0][:, 0]
+    alone = [LogitsRunner(one.model, BatchShape(2, 16)).run(source)[0][:, 0] for one in members]
+    mean = np.mean([candidate_probabilities(RANKING, one, store.groups) for one in alone], axis=0)
+    found = candidate_probabilities(RANKING, together, store.groups)
+    np.testing.assert_allclose(found, mean, atol=1e-6)
 
 
 def test_a_member_without_a_share_in_an_example_does_not_count_there():

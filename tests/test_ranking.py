@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -443,3 +444,18 @@ def test_predict_ranks_a_list_of_candidates_as_the_loaded_model_does(trained, tm
             assert ours.rank == theirs["rank"]
             assert ours.score == pytest.approx(theirs["score"], abs=1e-5)
             assert ours.label is None
+
+
+def test_candidates_need_not_be_in_the_order_of_their_queries(trained, tmp_path):
+    """In Python, and for an ensemble too, which ranks within a query."""
+    rows = write_answers(tmp_path, "in.jsonl", 6, seed=9)
+    pairs = [(row["question"], text) for row in rows for text in row["answer"]]
+    mixed = np.random.default_rng(0).permutation(len(pairs))
+    one = mtdnn_tf.load(trained)
+    other = shutil.copytree(trained, tmp_path / "other")
+    for model in (one, mtdnn_tf.load_ensemble([trained, other])):
+        in_order = one.predict("answers", pairs)
+        for position, found in zip(
+            mixed, model.predict("answers", [pairs[i] for i in mixed]), strict=True
+        ):
+            assert found.rank == in_order[position].rank

@@ -206,9 +206,8 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
         checkpoint: `best` or `last`.
 
     Raises:
-        UserError: See `load`; a run is named twice, two have another vocabulary, a task is not the
-            same in two of them, or is a ranking task: its average needs a query's candidates in one
-            batch, which evaluation and prediction do not promise.
+        UserError: See `load`; a run is named twice, two have another vocabulary, or a task is not the
+            same in two of them.
     """
     if len(workdirs) == 1:
         return load(workdirs[0], checkpoint)
@@ -222,11 +221,6 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
     for run in runs:
         tasks = dict(run.experiment.tasks) | tasks
     heads = {name: task for name, task in tasks.items() if task.has_head}
-    if ranking := [name for name, task in heads.items() if task.is_ranking]:
-        raise UserError(
-            f"an ensemble of {', '.join(map(str, workdirs))} cannot answer the ranking task "
-            f"{ranking[0]}; give one run"
-        )
     experiment = first.experiment.model_copy(update={"tasks": tasks})
     return MTDNN(build_ensemble(members, heads), experiment, first.tokenizer)
 

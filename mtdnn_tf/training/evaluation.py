@@ -11,7 +11,14 @@ from scipy import special
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
-from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset, build_batch, replicas_of
+from mtdnn_tf.data.pipeline import (
+    SLOTS_PER_EXAMPLE,
+    Batch,
+    BatchShape,
+    as_dataset,
+    build_batch,
+    replicas_of,
+)
 from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
@@ -36,8 +43,8 @@ class LogitsRunner:
     """Runs a model over token stores, all tasks mixed in packed batches.
 
     Args:
-        model: The model.
-        shape: Shape of one replica's batch.
+        model: The model. Where it takes `group`, a query's candidates are put into one row.
+        shape: Shape of one replica's batch; its rows are made longer where a query needs it.
         strategy: The strategy that the model was created in; by default the current one.
     """
 
@@ -80,6 +87,7 @@ class LogitsRunner:
         times_run = [np.zeros(len(store), np.int32) for _, store in sources]
         stores = [store for _, store in sources]
         replicas = self._strategy.num_replicas_in_sync
+        shape = _long_enough(self._shape, stores) if self._needs_queries else self._shape
 
         def sizes(store: TokenStore) -> int:
             return len(store.item_offsets) - 1 if self._needs_queries else len(store)
@@ -88,18 +96,18 @@ class LogitsRunner:
             [in_file_order([sizes(store) for store in stores])],
             [store.lengths for store in stores],
             item_offsets=[store.item_offsets for store in stores] if self._needs_queries else None,
-            rows=self._shape.rows * replicas,
-            row_length=self._shape.length,
-            most_in_row=self._shape.most_in_row,
+            rows=shape.rows * replicas,
+            row_length=shape.length,
+            most_in_row=shape.most_in_row,
         )
 
         def batches(replicas: range) -> Iterator[Batch]:
             for number in range(len(packed)):
                 for replica in replicas:
-                    yield build_batch(stores, packed, number, self._shape, replica)
+                    yield build_batch(stores, packed, number, shape, replica)
 
         dataset = self._strategy.distribute_datasets_from_function(
-            lambda context: as_dataset(lambda: batches(replicas_of(context)), self._shape)
+            lambda context: as_dataset(lambda: batches(replicas_of(context)), shape)
         )
         for batch in dataset:
             for output in self._forward(batch):
@@ -113,6 +121,18 @@ class LogitsRunner:
         if any((self._workers.sum(times) != 1).any() for times in times_run):
             raise RuntimeError("not every example was run exactly once")
         return [self._workers.sum(logits) for logits in results]
+
+
+def _long_enough(shape: BatchShape, stores: Sequence[TokenStore]) -> BatchShape:
+    """The shape with rows that hold every query with all its candidates."""
+    length = shape.length
+    for store in stores:
+        candidates = np.diff(store.item_offsets)
+        tokens = np.diff(store.offsets[store.item_offsets])
+        length = max(
+            length, int(tokens.max(initial=0)), int(SLOTS_PER_EXAMPLE * candidates.max(initial=0))
+        )
+    return BatchShape(shape.rows, length)
 
 
 def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:
