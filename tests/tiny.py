@@ -1,13 +1,19 @@
 """A tiny encoder and tiny tasks, so that tests can run the whole system in seconds."""
 
+import atexit
 import json
+import multiprocessing
 import os
 import random
+import runpy
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from safetensors.numpy import save_file
 
@@ -18,12 +24,18 @@ NOUNS = "boat clock door field garden hat lamp road song tower".split()
 VOCAB = [*SPECIALS, *GOOD, *BAD, *NOUNS, *"the a is was and not very .".split()]
 
 
-def write_encoder(folder: Path, seed: int = 0, hidden: int = 16, layers: int = 2) -> Path:
+def write_encoder(
+    folder: Path,
+    seed: int = 0,
+    hidden: int = 16,
+    layers: int = 2,
+    vocab: Sequence[str] = tuple(VOCAB),
+) -> Path:
     """Writes a random encoder in Hugging Face's layout and returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_type": "bert",
-        "vocab_size": len(VOCAB),
+        "vocab_size": len(vocab),
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": 2,
@@ -37,7 +49,7 @@ def write_encoder(folder: Path, seed: int = 0, hidden: int = 16, layers: int = 2
         "initializer_range": 0.02,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("\n".join(VOCAB) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
     rng = np.random.default_rng(seed)
 
     def matrix(*shape: int) -> np.ndarray:
@@ -53,7 +65,7 @@ def write_encoder(folder: Path, seed: int = 0, hidden: int = 16, layers: int = 2
         tensors[f"{name}.weight"] = 1 + matrix(hidden)
         tensors[f"{name}.bias"] = matrix(hidden)
 
-    tensors["embeddings.word_embeddings.weight"] = matrix(len(VOCAB), hidden)
+    tensors["embeddings.word_embeddings.weight"] = matrix(len(vocab), hidden)
     tensors["embeddings.position_embeddings.weight"] = matrix(64, hidden)
     tensors["embeddings.token_type_embeddings.weight"] = matrix(2, hidden)
     norm("embeddings.LayerNorm")
@@ -160,16 +172,64 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
 def run(
     module: str, *arguments: object, script: str | None = None, **kwargs
 ) -> subprocess.CompletedProcess:
-    """Runs `python -m mtdnn_tf.<module>` (or a script) and returns what came of it."""
-    command = [sys.executable, *(["-c", script] if script else ["-m", f"mtdnn_tf.{module}"])]
+    """Runs `python -m mtdnn_tf.<module>` and returns what came of it.
+
+    The process is forked from one that has imported TensorFlow, which saves seconds each time. A
+    script, or anything that only `subprocess.run` knows, has a process from scratch.
+    """
+    command = [f"mtdnn_tf.{module}", *map(str, arguments)]
+    environment = kwargs.pop("env", {})
+    if script is None and kwargs.keys() <= {"cwd"}:
+        return forked(command, environment, kwargs.get("cwd"))
+    start = ["-c", script] if script else ["-m", command[0]]
     return subprocess.run(
-        [*command, *map(str, arguments)],
+        [sys.executable, *start, *command[1:]],
         capture_output=True,
         text=True,
-        timeout=300,
-        env={**os.environ, **kwargs.pop("env", {})},
+        timeout=SECONDS,
+        env={**os.environ, **environment},
         **kwargs,
     )
+
+
+SECONDS = 300  # Most that a process may take.
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.distillation.results"])
+
+
+def forked(
+    command: list[str], environment: dict[str, str], cwd: Path | None
+) -> subprocess.CompletedProcess:
+    """Runs a module in a process forked from the fork server."""
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [str(Path(folder) / name) for name in ("out", "err")]
+        process = FORK_SERVER.Process(target=in_fork, args=(command, environment, cwd, streams))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # As the binaries do, before the import.
+            process.start()
+        process.join(SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(command, SECONDS)
+        out, err = (Path(stream).read_text() for stream in streams)
+    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+
+def in_fork(
+    command: list[str], environment: dict[str, str], cwd: Path | None, streams: list[str]
+) -> None:
+    """The life of a forked process: what `python -m` would do."""
+    for descriptor, stream in enumerate(streams, start=1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.update(environment)
+    if cwd:
+        os.chdir(cwd)
+    sys.argv = command
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()
 
 
 def numbers(record: dict) -> dict:

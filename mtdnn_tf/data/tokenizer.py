@@ -149,6 +149,38 @@ class BertTokenizer:
             segments = [_cut(pieces_a, kept_a), _cut(pieces_b, kept_b)]
         return tf_text.combine_segments(segments, self.cls_id, self.sep_id)
 
+    def encode_mixed(
+        self, text_a: Any, text_b: Any, is_pair: Any
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Encodes single texts and pairs in one batch, each row as `encode` would.
+
+        Args:
+            text_a: [n] string, UTF-8.
+            text_b: [n] string; not looked at where a row is no pair.
+            is_pair: [n] bool.
+
+        Returns:
+            As `encode`.
+        """
+        self._check_max_length(5, "a pair ([CLS], a word piece, [SEP], a word piece, [SEP])")
+        is_pair = tf.convert_to_tensor(is_pair)
+        pieces_a = self.tokenize(text_a)
+        pieces_b = self.tokenize(tf.where(is_pair, text_b, ""))
+        number = tf.cast(is_pair, tf.int64)
+        kept_a, kept_b = longest_first(
+            pieces_a.row_lengths(), pieces_b.row_lengths(), self.max_length - 2 - number
+        )
+        one = tf.ones_like(number)
+        parts = [
+            _repeated(self.cls_id, one),
+            _cut(pieces_a, kept_a),
+            _repeated(self.sep_id, one),
+            _cut(pieces_b, kept_b),
+            _repeated(self.sep_id, number),
+        ]
+        types = [tf.zeros_like(part) for part in parts[:3]] + [tf.ones_like(p) for p in parts[3:]]
+        return tf.concat(parts, axis=1), tf.concat(types, axis=1)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
         folder = Path(folder)
@@ -180,7 +212,7 @@ class BertTokenizer:
 
 
 def longest_first(
-    length_a: tf.Tensor, length_b: tf.Tensor, budget: int
+    length_a: tf.Tensor, length_b: tf.Tensor, budget: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Shares a budget of tokens as `truncation="longest_first"` of `transformers` does.
 
@@ -190,7 +222,7 @@ def longest_first(
     Args:
         length_a: [n] integers.
         length_b: [n] integers.
-        budget: What the two may have together.
+        budget: What the two may have together; one number, or [n].
 
     Returns:
         The kept lengths, [n] each.
@@ -228,3 +260,9 @@ def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
     starts = pieces.row_starts()
     kept_pieces = tf.ragged.range(starts, starts + kept)
     return kept_pieces.with_flat_values(tf.gather(pieces.flat_values, kept_pieces.flat_values))
+
+
+def _repeated(token_id: int, times: tf.Tensor) -> tf.RaggedTensor:
+    """Returns a token so many times in each row, `times` [n] int64."""
+    ids = tf.fill([tf.reduce_sum(times)], token_id)
+    return tf.RaggedTensor.from_row_lengths(ids, times, validate=False)

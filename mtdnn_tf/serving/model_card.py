@@ -1,0 +1,107 @@
+"""The page that goes with an exported model."""
+
+from importlib.metadata import version
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.progress import METRIC_NAMES
+
+CARD = """# {name}
+
+A multi-task model for language understanding (MT-DNN, arXiv 1901.11504): one encoder, an output for
+each task. Made with mtdnn_tf {version}.
+
+## Tasks
+
+| signature | texts | answer |
+| --- | --- | --- |
+{tasks}
+Class ids count the labels in this order, from 0.
+
+## How to call it
+
+Version {number} of a model served by tensorflow_model_server under the name `{name}`:
+
+```sh
+curl http://localhost:8501/v1/models/{name}:predict -d '{request}'
+```
+
+Beside a signature for each task there are `<task>_tokens` (word pieces in), `serving_default` (rows of
+any tasks: `task`, `sentence1`, `sentence2`), `all_single` and `all_pair` (every task for the same
+texts), and `encode` (vectors). `saved_model_cli show --dir . --all` lists inputs and outputs; in Python,
+`import tensorflow_text` before loading.
+
+## Dev metrics
+
+{metrics}
+## Training data
+
+| split | examples | SHA-256 of rows and settings |
+| --- | ---: | --- |
+{data}
+## Encoder and licence
+
+Started from {encoder}; texts are cut at {length} word pieces. The
+licence of the encoder, and those of the data, apply to this model: look them up where they came from.
+"""
+
+
+def model_card(directory: RunDirectory, experiment: Experiment, name: str, number: int) -> str:
+    """The card of a run's model, in Markdown.
+
+    Args:
+        directory: The run directory.
+        experiment: Its experiment.
+        name: What the model is called.
+        number: The version.
+    """
+    first = experiment.heads[0]
+    values = ", ".join(f'"{field}": "..."' for field in first.fields)
+    start = experiment.init.run
+    return CARD.format(
+        name=name,
+        number=number,
+        version=version("mtdnn_tf"),
+        tasks="".join(_task_row(task, experiment) for task in experiment.tasks.values()),
+        request=f'{{"signature_name": "{first.name}", "instances": [{{{values}}}]}}',
+        metrics=_metrics(directory),
+        data="".join(
+            f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
+            for split, of_split in directory.read_json(directory.data_file).items()
+        ),
+        encoder=f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`",
+        length=experiment.data.max_length,
+    )
+
+
+def _task_row(task: TaskSpec, experiment: Experiment) -> str:
+    head = task if task.predict_with is None else experiment.tasks[task.predict_with]
+    answer = ", ".join(head.labels)
+    if head.is_regression:
+        answer = "a score"
+        if head.score_range is not None:
+            answer += f" from {head.score_range[0]:g} to {head.score_range[1]:g}"
+    elif head.is_ranking:
+        answer = "a relevance, to order the candidates of a query by"
+    return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
+
+
+def _metrics(directory: RunDirectory) -> str:
+    dev = [record for record in directory.read_metrics() if record["kind"] == "dev"]
+    if not dev:
+        return "The run had no dev splits.\n"
+    examples = directory.read_json(directory.data_file)
+    rows = ["| task | n | metric | percent |\n| --- | ---: | --- | ---: |\n"]
+    for task, splits in directory.best_dev()["metrics"].items():
+        for split, metrics in splits.items():
+            count = examples[f"{task}/{split}"]["examples"]
+            for metric, value in metrics.items():
+                cells = (
+                    f"{task} {split}",
+                    f"{count:,}",
+                    METRIC_NAMES[metric],
+                    f"{100 * value:.1f}",
+                )
+                rows.append(f"| {' | '.join(cells)} |\n")
+    return "".join(rows)

@@ -1,0 +1,91 @@
+"""A trained model written as a SavedModel for tensorflow_model_server."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.loading import MTDNN, load
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.serving.model_card import model_card
+from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
+from mtdnn_tf.serving.warmup import write_warmup
+
+
+def export(
+    workdir: str | Path, export_dir: Path, version: int | None = None, checkpoint: str = "best"
+) -> Path:
+    """Writes the model of a run as a version that a model server can load.
+
+    A server that polls `export_dir` never sees a part of it.
+
+    Args:
+        workdir: The run directory.
+        export_dir: The model's folder, which holds its versions.
+        version: Number of the version; by default one more than the highest that is there.
+        checkpoint: `best` or `last`.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        UserError: The run cannot be loaded, the version is there already, a task has the name of
+            another signature, or the folder cannot be written.
+    """
+    if version is None:
+        version = max(versions(export_dir), default=0) + 1
+    folder = export_dir / str(version)
+    if folder.exists():
+        raise UserError(f"{folder} is there already; choose another --version")
+    loaded = load(workdir, checkpoint)
+    _check_names(loaded)
+    partial = export_dir / f".partial-{version}-{os.getpid()}"
+    try:
+        export_dir.mkdir(parents=True, exist_ok=True)
+        name = export_dir.resolve().name
+        _save(loaded, partial, name)
+        card = model_card(RunDirectory(workdir), loaded.experiment, name, version)
+        (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        partial.rename(folder)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
+        raise UserError(f"cannot write {folder}: {reason}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def versions(export_dir: Path) -> list[int]:
+    """The versions in a model's folder, in order."""
+    if not export_dir.is_dir():
+        return []
+    return sorted(int(path.name) for path in export_dir.iterdir() if path.name.isdecimal())
+
+
+def _check_names(loaded: MTDNN) -> None:
+    """Raises a UserError where two signatures would have the same name."""
+    others = {*RESERVED, *map(TOKENS.format, loaded.tasks)}
+    for name in loaded.tasks:
+        if name in others:
+            raise UserError(f"the task {name!r} has the name of another signature; rename it")
+
+
+def _save(loaded: MTDNN, folder: Path, name: str) -> None:
+    module = tf.Module(name="mtdnn")
+    # Not the Keras model itself: what hangs on one is not found by the loader of the model server.
+    module.weights = [variable.value for variable in loaded.model.weights]
+    specs = {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
+    labels = {task: loaded.head(task).labels for task in loaded.tasks}
+    signatures = ServedModel(loaded).signatures()
+    with tempfile.TemporaryDirectory() as assets:
+        module.assets = []
+        for file_name, tree in (("tasks.json", specs), ("labels.json", labels)):
+            path = Path(assets) / file_name
+            path.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+            module.assets.append(tf.saved_model.Asset(str(path)))
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_warmup(folder, name, loaded, signatures)

@@ -1,0 +1,247 @@
+"""The functions that an exported model serves: texts or token ids in, answers out."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import tensorflow as tf
+
+from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.modeling import build_mtdnn, encoder_of, heads_of
+from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.losses import relevance_of
+
+Outputs = dict[str, tf.Tensor]
+MIXED, ALL_SINGLE, ALL_PAIR, ENCODE = "serving_default", "all_single", "all_pair", "encode"
+TOKENS = "{}_tokens"
+TEXTS = ("sentence1", "sentence2")
+RESERVED = (MIXED, ALL_SINGLE, ALL_PAIR, ENCODE)
+
+
+class ServedModel:
+    """A trained model as functions of texts.
+
+    The batch is dimension 0 of every input and output, and may have any size. The answer of a task
+    is, for classification, `label` (a name) [n] string, `class_id` [n] int32, `probabilities`
+    [n, classes] float32 and `labels` [n, classes] string, the names that they belong to; for
+    similarity and ranking `score` [n] float32.
+
+    Token-wise layers run on real tokens alone, whatever the lengths in a batch.
+
+    Args:
+        loaded: The trained model, whose weights are shared.
+    """
+
+    def __init__(self, loaded: MTDNN) -> None:
+        self._loaded, self._tokenizer = loaded, loaded.tokenizer
+        self._encoder = encoder_of(loaded.model)
+        self._model = build_mtdnn(
+            self._encoder.config,
+            loaded.experiment.heads,
+            form="ragged",
+            encoder=self._encoder,
+            heads=heads_of(loaded.model),
+        )
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """All functions by the name of their signature.
+
+        * `<task>`: the task's own text fields, [n] string each.
+        * `<task>_tokens`: `token_ids` [n, length] int32, `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`;
+          what comes after the last `[SEP]` of a row is padding, whatever it is. Needs no op of
+          tensorflow_text.
+        * `serving_default`: rows of any tasks: `task`, `sentence1` and `sentence2` [n] string, the
+          last not looked at for tasks over one text. Its outputs have room for the task with most
+          classes; `score` is the probability of `label` where a task has labels.
+        * `all_single`, `all_pair`: every task over one text, or over two, for the same texts; its
+          outputs are called `<task>_label` and so on.
+        * `encode`: `sentence1` to the vectors `cls`, `mean` (over its tokens) and `pooled` (what
+          linear heads see), [n, hidden] float32.
+        """
+        tasks = self._loaded.tasks
+        heads = self._loaded.experiment.heads
+        found = {MIXED: _traced(self._mixed, _strings("task", *TEXTS))}
+        for number, name in ((1, ALL_SINGLE), (2, ALL_PAIR)):
+            fitting = [task for task in heads if len(task.fields) == number]
+            if fitting:
+                found[name] = _traced(partial(self._all, fitting), _strings(*TEXTS[:number]))
+        found[ENCODE] = _traced(self._encode, _strings(TEXTS[0]))
+        for name, task in tasks.items():
+            token_ids = [tf.TensorSpec([None, None], tf.int32, "token_ids")]
+            found[name] = _traced(partial(self._task, task), _strings(*task.fields))
+            found[TOKENS.format(name)] = _traced(partial(self._tokens, task), token_ids)
+        return found
+
+    def _task(self, task: TaskSpec, *texts: tf.Tensor) -> Outputs:
+        return self._answer(task, ragged_features(*self._tokenizer.encode(*texts)))
+
+    def _tokens(self, task: TaskSpec, token_ids: tf.Tensor) -> Outputs:
+        longest = self._encoder.config.max_position_embeddings
+        ids, types = without_padding(token_ids, self._tokenizer.sep_id, longest)
+        return self._answer(task, ragged_features(ids, types))
+
+    def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
+        head = self._loaded.head(task.name)
+        return answers(head, self._model(features, training=False)[head.name])
+
+    def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
+        logits = self._model(ragged_features(*self._tokenizer.encode(*texts)), training=False)
+        return {
+            f"{task.name}_{name}": value
+            for task in tasks
+            for name, value in answers(task, logits[task.name]).items()
+        }
+
+    def _encode(self, sentence1: tf.Tensor) -> Outputs:
+        features = ragged_features(*self._tokenizer.encode(sentence1))
+        encoded = self._encoder(features, training=False)
+        tokens = tf.cast(encoded["sequence"], tf.float32)
+        return {
+            "cls": tf.gather(tokens, features["first_slot"]),
+            "mean": tf.math.segment_mean(tokens, features["row_ids"]),
+            "pooled": tf.cast(encoded["examples"], tf.float32),
+        }
+
+    def _mixed(self, task: tf.Tensor, sentence1: tf.Tensor, sentence2: tf.Tensor) -> Outputs:
+        tasks = list(self._loaded.tasks.values())
+        names = [of_one.name for of_one in tasks]
+        is_named = task[:, tf.newaxis] == tf.constant(names)
+        tf.debugging.Assert(
+            tf.reduce_all(tf.reduce_any(is_named, axis=1)),
+            [f"task: expected one of {', '.join(names)}; found", task],
+        )
+        number = tf.argmax(tf.cast(is_named, tf.int32), axis=1)
+        if any(len(of_one.fields) == 2 for of_one in tasks):
+            is_pair = tf.gather([len(of_one.fields) == 2 for of_one in tasks], number)
+            encoded = self._tokenizer.encode_mixed(sentence1, sentence2, is_pair)
+        else:
+            encoded = self._tokenizer.encode(sentence1)
+        logits = self._model(ragged_features(*encoded), training=False)
+        return mixed_answers([self._loaded.head(name) for name in names], logits, number)
+
+
+def ragged_features(token_ids: tf.RaggedTensor, type_ids: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+    """The ragged form of `BertEncoder`'s input, in the graph.
+
+    Args:
+        token_ids: [n, (tokens)] int32, no row empty.
+        type_ids: The same of segment ids.
+    """
+    lengths = tf.cast(token_ids.row_lengths(), tf.int32)
+    first_slot = tf.cast(token_ids.row_starts(), tf.int32)
+    row_ids = tf.cast(token_ids.value_rowids(), tf.int32)
+    slots = tf.range(tf.size(row_ids))
+    position = tf.range(tf.maximum(tf.reduce_max(lengths), 0))  # The maximum of nothing is below 0.
+    inside = position < lengths[:, tf.newaxis]
+    return {
+        "token_ids": token_ids.flat_values,
+        "type_ids": type_ids.flat_values,
+        "position_ids": slots - tf.gather(first_slot, row_ids),
+        "row_ids": row_ids,
+        "grid": tf.where(inside, first_slot[:, tf.newaxis] + position, -1),
+        "first_slot": first_slot,
+    }
+
+
+def without_padding(
+    token_ids: tf.Tensor, sep_id: int, longest: int
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Cuts rows of ids after their last `[SEP]`.
+
+    A batching server pads with whatever stands first in a tensor, so no id says what is padding.
+
+    Args:
+        token_ids: [n, length] int32.
+        sep_id: The id of `[SEP]`.
+        longest: Most tokens of a row.
+
+    Returns:
+        Token and type ids, both [n, (tokens)] int32; type 0 up to the first [SEP], then 1.
+    """
+    separates = tf.cast(token_ids == sep_id, tf.int32)
+    position = tf.range(tf.shape(token_ids)[1]) + 1
+    lengths = tf.reduce_max(separates * position, axis=1)
+    lengths = tf.maximum(lengths, 0)  # The maximum of nothing is below 0.
+    tf.debugging.assert_positive(lengths, f"token_ids: expected [SEP], id {sep_id}, in each row")
+    tf.debugging.assert_less_equal(
+        lengths, longest, f"token_ids: expected {longest} tokens a row at most"
+    )
+    type_ids = tf.minimum(tf.cumsum(separates, axis=1, exclusive=True), 1)
+    return (
+        tf.RaggedTensor.from_tensor(token_ids, lengths),
+        tf.RaggedTensor.from_tensor(type_ids, lengths),
+    )
+
+
+def answers(task: TaskSpec, logits: tf.Tensor) -> Outputs:
+    """What a head's output says.
+
+    Args:
+        task: The task whose head it is.
+        logits: [n, outputs] float32.
+
+    Returns:
+        See `ServedModel`.
+    """
+    if task.is_ranking:
+        return {"score": relevance_of(task.ranking_settings, logits[:, 0])}
+    if task.is_regression:
+        return {"score": logits[:, 0]}
+    class_id = tf.argmax(logits, axis=1, output_type=tf.int32)
+    labels = tf.constant(task.labels)
+    return {
+        "label": tf.gather(labels, class_id),
+        "class_id": class_id,
+        "probabilities": tf.nn.softmax(logits),
+        "labels": tf.tile(labels[tf.newaxis], [tf.shape(logits)[0], 1]),
+    }
+
+
+def mixed_answers(
+    heads: Sequence[TaskSpec], logits: dict[str, tf.Tensor], number: tf.Tensor
+) -> Outputs:
+    """The answers of rows of several tasks.
+
+    Args:
+        heads: The task whose head answers each task.
+        logits: Task name to its head's output for all rows, [n, outputs] float32.
+        number: [n] int64, the position in `heads` of each row's task.
+
+    Returns:
+        `score` [n] float32: of similarity and ranking, and the probability of the label of others;
+        and, where there are tasks with labels, `label` [n] string, `class_id` [n] int32,
+        `probabilities` [n, most classes] float32 and `labels` [n, most classes] string, which are
+        empty, -1, 0 and empty where there is nothing.
+    """
+    rows = tf.shape(number)[0]
+    most = max(len(head.labels) for head in heads if not head.is_ranking)
+    mixed: Outputs = {"score": tf.zeros([rows])}
+    if most:
+        mixed |= {
+            "label": tf.fill([rows], ""),
+            "class_id": tf.fill([rows], -1),
+            "probabilities": tf.zeros([rows, most]),
+            "labels": tf.fill([rows, most], ""),
+        }
+    for position, head in enumerate(heads):
+        here = number == position
+        own = answers(head, logits[head.name])
+        if not head.has_score:
+            own["score"] = tf.reduce_max(own["probabilities"], axis=1)
+            room = [[0, 0], [0, most - len(head.labels)]]
+            own["probabilities"] = tf.pad(own["probabilities"], room)
+            own["labels"] = tf.pad(own["labels"], room, constant_values="")
+        for name, value in own.items():
+            chosen = here if value.shape.rank == 1 else here[:, tf.newaxis]
+            mixed[name] = tf.where(chosen, value, mixed[name])
+    return mixed
+
+
+def _strings(*names: str) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec([None], tf.string, name) for name in names]
+
+
+def _traced(
+    function: Callable[..., Outputs], inputs: Sequence[tf.TensorSpec]
+) -> tf.types.experimental.ConcreteFunction:
+    """A function as a graph whose inputs are called as `inputs` are."""
+    return tf.function(function).get_concrete_function(*inputs)

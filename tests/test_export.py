@@ -1,0 +1,359 @@
+"""The exported model: loaded as the model server loads it, it answers as the model in memory."""
+
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from test_ranking import ANSWERS, write_answers
+from tiny import run, write_encoder, write_experiment
+
+import mtdnn_tf
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.serving import saved_model
+from mtdnn_tf.serving.saved_model import export, versions
+from mtdnn_tf.serving.signatures import without_padding
+from mtdnn_tf.serving.warmup import WARMUP_FILE
+
+TEXTS = (
+    "The lamp is bright.",
+    "",
+    "Überraschend schöne Gärten, naïve cafés – ½ Straße!",
+    "東京の庭は明るい。",
+    "A 👩‍👩‍👧 in the garden 🎉",
+    "so " * 10_000,
+    "[SEP] is not a separator [CLS]",
+    "a\u200bb \x00\x07 c\u00ad d",
+)
+PAIRS = tuple(zip(TEXTS, TEXTS[3:] + TEXTS[:3], strict=True))
+
+
+@pytest.fixture(scope="module")
+def workdir(minilm_dir, tmp_path_factory):
+    """A run with a task of every kind, and one that is predicted with another's head."""
+    folder = tmp_path_factory.mktemp("export")
+    path = write_experiment(
+        folder, batch={"rows": 4, "length": 96}, training={"epochs": 1, "learning_rate": 0.01}
+    )
+    vocab = BertTokenizer.from_file(minilm_dir / "vocab.txt").vocab
+    write_encoder(folder / "encoder", vocab=vocab)
+    tree = yaml.safe_load(path.read_text())
+    for split, count in (("train", 40), ("dev", 20)):
+        write_answers(folder / "data", f"answers_{split}.jsonl", count, seed=count)
+    splits = {s: {"file": f"answers_{s}.jsonl", "candidate_lists": True} for s in ("train", "dev")}
+    tree["tasks"]["answers"] = {**ANSWERS, "splits": splits}
+    tree["tasks"]["read"] = tree["tasks"]["same"] | {
+        "head": "san",
+        "labels": ["no", "yes", "so"],
+        "metrics": ["accuracy"],
+    }
+    tree["tasks"]["check"] = {
+        "kind": "pair_classification",
+        "fields": ["one", "other"],
+        "predict_with": "same",
+        "splits": {},
+    }
+    path.write_text(yaml.safe_dump(tree))
+    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(workdir, tmp_path_factory):
+    return export(workdir, tmp_path_factory.mktemp("saved_models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def loaded(workdir):
+    return mtdnn_tf.load(workdir)
+
+
+class Server:
+    """The C++ loader of the model server, on a graph of its own."""
+
+    def __init__(self, folder):
+        graph = tf.Graph()
+        self.session = tf.compat.v1.Session(graph=graph)
+        with graph.as_default():
+            loader = tf.compat.v1.saved_model.loader
+            self.signatures = loader.load(self.session, ["serve"], str(folder)).signature_def
+
+    def ask(self, name, **inputs):
+        signature = self.signatures[name]
+        assert set(inputs) == set(signature.inputs)
+        return self.session.run(
+            {key: tensor.name for key, tensor in signature.outputs.items()},
+            {signature.inputs[key].name: value for key, value in inputs.items()},
+        )
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    return Server(exported)
+
+
+def examples_of(task, count=None):
+    return list(TEXTS[:count] if len(task.fields) == 1 else PAIRS[:count])
+
+
+def columns_of(task, examples):
+    rows = [(example,) if isinstance(example, str) else example for example in examples]
+    return {name: [row[i].encode() for row in rows] for i, name in enumerate(task.fields)}
+
+
+def assert_answers(found, predictions, prefix=""):
+    """The answers of a signature are those that `predict` gives."""
+    found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+    if predictions[0].label is None:
+        scores = [prediction.score for prediction in predictions]
+        np.testing.assert_allclose(found["score"], scores, atol=1e-5)
+        return
+    classes = len(predictions[0].probabilities)
+    chances = [list(prediction.probabilities.values()) for prediction in predictions]
+    np.testing.assert_allclose(found["probabilities"][:, :classes], chances, atol=1e-5)
+    names = [list(prediction.probabilities) for prediction in predictions]
+    assert found["labels"][:, :classes].astype("U").tolist() == names
+    assert found["label"].astype("U").tolist() == [p.label for p in predictions]
+    assert [row[i] for row, i in zip(names, found["class_id"], strict=True)] == [
+        prediction.label for prediction in predictions
+    ]
+
+
+TASKS = ("mood", "same", "near", "answers", "read", "check")
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("size", [1, 3, len(TEXTS)])
+def test_a_tasks_signature_answers_as_the_model_in_memory(name, size, server, loaded):
+    task = loaded.tasks[name]
+    examples = examples_of(task, size)
+    found = server.ask(name, **columns_of(task, examples))
+    assert_answers(found, loaded.predict(name, examples))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_token_ids_give_the_same_whatever_stands_in_the_padding(name, server, loaded):
+    task = loaded.tasks[name]
+    examples = examples_of(task)
+    columns = columns_of(task, examples).values()
+    ids, _ = loaded.tokenizer.encode(*(list(column) for column in columns))
+    predictions = loaded.predict(name, examples)
+    for padding in (0, loaded.tokenizer.cls_id):  # A batching server pads with the first element.
+        padded = ids.to_tensor(default_value=padding).numpy()
+        assert_answers(server.ask(f"{name}_tokens", token_ids=padded), predictions)
+
+
+def test_rows_of_all_tasks_are_answered_in_one_batch(server, loaded):
+    rows = [(name, e) for name in TASKS for e in examples_of(loaded.tasks[name])]
+    random.Random(0).shuffle(rows)
+    pairs = [(e, "not looked at") if isinstance(e, str) else e for _, e in rows]
+    found = server.ask(
+        "serving_default",
+        task=[name for name, _ in rows],
+        sentence1=[a.encode() for a, _ in pairs],
+        sentence2=[b.encode() for _, b in pairs],
+    )
+    for name in TASKS:
+        here = [i for i, row in enumerate(rows) if row[0] == name]
+        own = {key: value[here] for key, value in found.items()}
+        predictions = loaded.predict(name, [rows[i][1] for i in here])
+        assert_answers(own, predictions)
+        if predictions[0].label is None:
+            assert set(own["label"]) == {b""}
+        else:
+            np.testing.assert_allclose(own["score"], own["probabilities"].max(axis=1))
+
+
+@pytest.mark.parametrize(("signature", "count"), [("all_single", 1), ("all_pair", 2)])
+def test_every_fitting_task_answers_for_the_same_texts(signature, count, server, loaded):
+    texts = list(TEXTS) if count == 1 else list(PAIRS)
+    columns = [texts] if count == 1 else zip(*texts, strict=True)
+    inputs = {
+        f"sentence{i}": [text.encode() for text in column] for i, column in enumerate(columns, 1)
+    }
+    found = server.ask(signature, **inputs)
+    asked = [t.name for t in loaded.experiment.heads if len(t.fields) == count]
+    assert {key.split("_")[0] for key in found} == set(asked)
+    for name in asked:
+        assert_answers(found, loaded.predict(name, texts), f"{name}_")
+
+
+def test_vectors_are_those_of_the_encoder(server, loaded):
+    from mtdnn_tf.modeling import encoder_of, padded_inputs
+
+    found = server.ask("encode", sentence1=[text.encode() for text in TEXTS])
+    ids = loaded.tokenizer.encode(list(TEXTS))[0]
+    encoded = encoder_of(loaded.model)(padded_inputs(ids.to_tensor().numpy()), training=False)
+    sequence = encoded["sequence"].numpy()
+    np.testing.assert_allclose(found["cls"], sequence[:, 0], atol=1e-5)
+    np.testing.assert_allclose(found["pooled"], encoded["examples"], atol=1e-5)
+    for row, length in enumerate(ids.row_lengths().numpy()):
+        np.testing.assert_allclose(found["mean"][row], sequence[row, :length].mean(0), atol=1e-5)
+
+
+def test_a_batch_of_nothing_has_no_answers(server):
+    for name, signature in server.signatures.items():
+        if name.startswith("__"):
+            continue
+        inputs = {
+            key: np.zeros(
+                [0] * len(tensor.tensor_shape.dim), tf.as_dtype(tensor.dtype).as_numpy_dtype
+            )
+            for key, tensor in signature.inputs.items()
+        }
+        assert {len(value) for value in server.ask(name, **inputs).values()} == {0}
+
+
+def test_the_batch_is_dimension_0_everywhere(server):
+    for name, signature in server.signatures.items():
+        if not name.startswith("__"):
+            for tensor in (*signature.inputs.values(), *signature.outputs.values()):
+                assert tensor.tensor_shape.dim[0].size == -1, (name, tensor)
+
+
+def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="task: expected one of answers, check, "
+    ):
+        server.ask("serving_default", task=["mod"], sentence1=["a"], sentence2=[""])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected \[SEP\], id 102, in each"):
+        server.ask("mood_tokens", token_ids=[[101, 7, 102], [101, 7, 7]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected 64 tokens a row at most"):
+        server.ask("mood_tokens", token_ids=[[101, *[7] * 70, 102]])
+    assert server.ask("mood", sentence=["a"])["label"].shape == (1,)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=5),
+    st.integers(0, 9),
+)
+def test_rows_end_with_their_last_separator(rows, padding):
+    rows = [[1, *row, 9] for row in rows]
+    padding = 0 if padding == 9 else padding
+    longest = max(map(len, rows))
+    padded = [[*row, *[padding] * (longest - len(row))] for row in rows]
+    ids, types = without_padding(tf.constant(padded, tf.int32), 9, 99)
+    assert ids.to_list() == rows
+    assert types.to_list() == [[0] * len(row) for row in rows]
+
+
+def test_the_weights_are_stored_once(exported, loaded):
+    stored = sum(path.stat().st_size for path in (exported / "variables").iterdir())
+    parameters = 4 * sum(int(np.prod(weight.shape)) for weight in loaded.model.weights)
+    assert stored == pytest.approx(parameters, rel=0.01)
+
+
+UNKNOWN_OPS = """
+import sys
+import tensorflow
+from tensorflow.python.framework import op_def_registry
+print(*[name for name in sys.argv[1:] if op_def_registry.get(name) is None])
+"""
+
+
+def test_ops_are_those_of_tensorflow_and_tensorflow_text_and_token_ids_need_no_text(exported):
+    graph = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(exported)).meta_graphs[0]
+    functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
+    all_ops = {node.op for nodes in functions.values() for node in nodes}
+    assert not [op for op in all_ops if "Xla" in op]
+    for function in graph.graph_def.library.function:
+        assert not function.attr["_XlaMustCompile"].b
+
+    def ops_of(name):
+        found, waiting = set(), [name]
+        while waiting:
+            for node in functions[waiting.pop()]:
+                found.add(node.op)
+                called = [value.func.name for value in node.attr.values() if value.func.name]
+                called += [node.op] if node.op in functions else []
+                waiting += [name for name in called if name not in found]
+                found.update(called)
+        return found - functions.keys()
+
+    nodes = {node.name: node for node in graph.graph_def.node}
+    by_signature = {}
+    for name, signature in graph.signature_def.items():
+        if not name.startswith("__"):
+            output = next(iter(signature.outputs.values())).name.split(":")[0]
+            by_signature[name] = ops_of(nodes[output].attr["f"].func.name)
+    asked = sorted(set().union(*by_signature.values()))
+    command = [sys.executable, "-c", UNKNOWN_OPS, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    unknown = set(done.stdout.split())
+    assert unknown == {"FastWordpieceTokenizeWithOffsets"}
+    for name, ops in by_signature.items():
+        assert ("FastWordpieceTokenizeWithOffsets" in ops) != name.endswith("_tokens"), name
+
+
+def test_every_record_of_the_warm_up_runs(exported, server):
+    records = tf.data.TFRecordDataset(str(exported / WARMUP_FILE)).as_numpy_iterator()
+    ran = []
+    for record in records:
+        request = PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.name == "tiny"
+        inputs = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
+        found = server.ask(request.model_spec.signature_name, **inputs)
+        ran.append((request.model_spec.signature_name, len(next(iter(found.values())))))
+    names = [name for name in server.signatures if not name.startswith("__")]
+    assert sorted(ran) == sorted((name, size) for name in names for size in (1, 32))
+
+
+def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
+    specs = json.loads((exported / "assets/tasks.json").read_text())
+    assert specs == {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
+    labels = json.loads((exported / "assets/labels.json").read_text())
+    assert labels["check"] == labels["same"] == list(loaded.tasks["same"].labels)
+    card = (exported / "MODEL_CARD.md").read_text()
+    assert "| `mood` | `sentence` | bad, good |" in card
+    assert "| `check` | `one`, `other` | no, yes |" in card
+    assert "| `near` | `a`, `b` | a score from 0 to 5 |" in card
+    assert "/v1/models/tiny:predict" in card
+    assert "| mood dev | 32 | accuracy |" in card
+
+
+def test_versions_follow_each_other_and_none_is_overwritten(workdir, tmp_path):
+    folder = tmp_path / "tiny"
+    for number in (1, 2):
+        done = run("export", f"--workdir={workdir}", f"--export_dir={folder}")
+        assert done.returncode == 0, done.stderr
+        assert f"exported to {folder / str(number)};" in done.stdout
+    again = run("export", f"--workdir={workdir}", f"--export_dir={folder}", "--version=1")
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1] == (
+        f"error: {folder / '1'} is there already; choose another --version"
+    )
+    assert versions(folder) == [1, 2]
+    assert export(workdir, folder, version=7) == folder / "7"
+    assert {path.name for path in folder.iterdir()} == {"1", "2", "7"}
+
+
+def test_a_half_written_model_is_never_a_version(workdir, tmp_path, monkeypatch):
+    seen = []
+    original = saved_model._save
+
+    def save(loaded, folder, name):
+        original(loaded, folder, name)
+        seen.extend(versions(folder.parent))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saved_model, "_save", save)
+    with pytest.raises(UserError, match=r"cannot write .*tiny/1: No space left on device"):
+        export(workdir, tmp_path / "tiny")
+    assert seen == []
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+def test_a_run_without_a_checkpoint_is_told(workdir, tmp_path):
+    done = run("export", f"--workdir={tmp_path}", f"--export_dir={tmp_path / 'models'}")
+    assert done.returncode == 1
+    assert "is not a run directory" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "models").exists()
