@@ -13,7 +13,7 @@ demo: .venv/ready
 	$(BIN)/python -m mtdnn_tf.demo --workdir=runs/demo -- $(SENTENCES)
 
 test: lint
-	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest -m "not long" -n 3 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

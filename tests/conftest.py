@@ -13,6 +13,16 @@ hypothesis.settings.register_profile("no deadline", deadline=None)  # A busy mac
 hypothesis.settings.load_profile("no deadline")
 
 
+# Files of few but long tests: begun first, so that no process is left alone with one at the end.
+LONGEST = ("resume", "teaching", "recipe", "workers", "export", "replicas", "domain_adaptation")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; the others keep their order."""
+    rank = {f"test_{name}.py": position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def minilm_dir():
     """The folder of the pre-trained all-MiniLM-L6-v2."""
