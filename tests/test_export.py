@@ -21,7 +21,7 @@ from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.serving import saved_model
 from mtdnn_tf.serving.saved_model import export, versions
-from mtdnn_tf.serving.signatures import without_padding
+from mtdnn_tf.serving.signatures import mixed_answers, without_padding
 from mtdnn_tf.serving.warmup import WARMUP_FILE
 
 TEXTS = (
@@ -186,6 +186,15 @@ def test_every_fitting_task_answers_for_the_same_texts(signature, count, server,
     assert {key.split("_")[0] for key in found} == set(asked)
     for name in asked:
         assert_answers(found, loaded.predict(name, texts), f"{name}_")
+
+
+def test_rows_of_tasks_without_labels_have_a_score_alone(loaded):
+    heads = [loaded.tasks["near"], loaded.tasks["answers"]]
+    logits = {"near": tf.constant([[1.0], [2.0]]), "answers": tf.constant([[3.0], [4.0]])}
+    for chosen in (heads, heads[1:]):
+        found = mixed_answers(chosen, logits, tf.constant([0, len(chosen) - 1], tf.int64))
+        assert set(found) == {"score"}
+        assert found["score"].numpy().tolist() == [1.0 if len(chosen) == 2 else 3.0, 4.0]
 
 
 def test_vectors_are_those_of_the_encoder(server, loaded):

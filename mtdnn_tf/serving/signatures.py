@@ -213,7 +213,7 @@ def mixed_answers(
         empty, -1, 0 and empty where there is nothing.
     """
     rows = tf.shape(number)[0]
-    most = max(len(head.labels) for head in heads if not head.is_ranking)
+    most = max((len(head.labels) for head in heads if not head.has_score), default=0)
     mixed: Outputs = {"score": tf.zeros([rows])}
     if most:
         mixed |= {

@@ -128,13 +128,12 @@ def metrics_table(
     examples: Mapping[str, Mapping[str, int]],
     beside: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] | None = None,
 ) -> Table:
-    """A table of dev metrics in percent, one line a task, split and metric; `n` is how many
-    examples the split has.
+    """A table of dev metrics in percent, one line a task, split and metric.
 
     Args:
         title: Title of the table.
         metrics: Task, split and metric to a fraction.
-        examples: Task and split to the number of examples.
+        examples: Task and split to the number of examples, the column `n`.
         beside: What to compare with: heading of a column to metrics laid out as `metrics`, where a
             task may be missing.
     """
