@@ -1,7 +1,7 @@
 """A trained model back from its run directory."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import keras
@@ -16,28 +16,12 @@ from mtdnn_tf.modeling import build_mtdnn
 from mtdnn_tf.predictions import prediction_records
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.prediction import Prediction
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 
 Texts = Sequence[str] | Sequence[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to one example.
-
-    Attributes:
-        label: Name of the most probable class; None but for classification.
-        probabilities: Label name to probability, in the spec's order; None but for classification.
-        score: The similarity, or the relevance of a candidate; None for classification.
-        rank: Place of a candidate among those given for the same query, from 1; None but for ranking.
-    """
-
-    label: str | None = None
-    probabilities: Mapping[str, float] | None = None
-    score: float | None = None
-    rank: int | None = None
 
 
 class MTDNN:

@@ -7,7 +7,6 @@ task's fields in a header, or no header and just the fields in order.
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import flags
@@ -27,7 +26,7 @@ def _define_flags() -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     strategy = cli.strategy_of(values)
-    from mtdnn_tf.data.inputs import read_inputs
+    from mtdnn_tf.data.inputs import input_file, read_inputs
     from mtdnn_tf.data.store import tokenize_rows
     from mtdnn_tf.distillation.ensemble import load_ensemble
     from mtdnn_tf.files import write_atomically
@@ -36,12 +35,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     with strategy.scope():
         loaded = load_ensemble(values.workdir, values.checkpoint)
     task = loaded.task(values.task)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(values.input)
-        if values.input == "-" or path.is_fifo():  # What can be read just once.
-            content = sys.stdin.buffer.read() if values.input == "-" else path.read_bytes()
-            path = Path(folder) / ("stdin.jsonl" if content[:1] == b"{" else "stdin.tsv")
-            path.write_bytes(content)
+    with input_file(values.input) as path:
         rows = read_inputs(task, path)
     logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)

@@ -1,7 +1,10 @@
 """Texts that a user wants predicted, from a TSV or JSONL file."""
 
 import json
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mtdnn_tf.data.sources import Rows, read_split
@@ -11,6 +14,32 @@ from mtdnn_tf.tasks.split import SplitSpec, columns_in
 
 UID_COLUMNS = ("uid", "index", "id", "idx")
 Columns = dict[str, str | int | None]
+
+
+@contextmanager
+def input_file(name: str) -> Iterator[Path]:
+    """The file of an `--input` flag, which can be read again and again.
+
+    Args:
+        name: A path, or `-` for standard input. What can be read just once, as a pipe, is copied.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(name)
+        if name == "-" or path.is_fifo():
+            content = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
+            path = Path(folder) / ("stdin.jsonl" if content[:1] == b"{" else "stdin.tsv")
+            path.write_bytes(content)
+        yield path
+
+
+def has_names(path: Path, fields: Sequence[str]) -> bool:
+    """Whether a file of texts is JSON lines, or begins with a header that names one of `fields`.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    cells = {cell.strip().lower() for cell in _first_line(path).split("\t")}
+    return path.suffix == ".jsonl" or not cells.isdisjoint(field.lower() for field in fields)
 
 
 def read_inputs(task: TaskSpec, path: Path) -> Rows:
@@ -24,12 +53,7 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
     Raises:
         UserError: The file is missing, its header is not the task's, or a row is bad.
     """
-    try:
-        with path.open("rb") as file:
-            first = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    except OSError as error:
-        hint = did_you_mean_file(path)
-        raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
+    first = _first_line(path)
     name = str(path.absolute())
     if path.suffix == ".jsonl":
         row = _json_object(first)
@@ -50,6 +74,15 @@ def read_inputs(task: TaskSpec, path: Path) -> Rows:
             column_count=len(task.fields),
         )
     return read_split(task.model_copy(update={"splits": {"test": spec}}), "test", Path())
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    except OSError as error:
+        hint = did_you_mean_file(path)
+        raise UserError(f"cannot read {path}: {error.strerror}{hint}") from error
 
 
 def _header_columns(task: TaskSpec, cells: list[str]) -> Columns | None:

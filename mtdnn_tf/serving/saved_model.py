@@ -7,12 +7,15 @@ import tempfile
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf import text_format
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, load
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.model_card import model_card
+from mtdnn_tf.serving.server_config import BATCHING_FILE, batching_parameters
 from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
+from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
 
@@ -50,6 +53,8 @@ def export(
         _save(loaded, partial, name)
         card = model_card(RunDirectory(workdir), loaded.experiment, name, version)
         (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        batching = text_format.MessageToString(batching_parameters(os.cpu_count() or 1))
+        (partial / BATCHING_FILE).write_text(batching, encoding="utf-8")
         partial.rename(folder)
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
@@ -57,13 +62,6 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def versions(export_dir: Path) -> list[int]:
-    """The versions in a model's folder, in order."""
-    if not export_dir.is_dir():
-        return []
-    return sorted(int(path.name) for path in export_dir.iterdir() if path.name.isdecimal())
 
 
 def _check_names(loaded: MTDNN) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
-from mtdnn_tf.loading import MTDNN
-from mtdnn_tf.serving.signatures import MIXED
+if TYPE_CHECKING:
+    from mtdnn_tf.loading import MTDNN
 
 # Where tensorflow_model_server looks in the folder of a version.
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -24,7 +25,7 @@ SENTENCES = (
 def write_warmup(
     folder: Path,
     name: str,
-    loaded: MTDNN,
+    loaded: "MTDNN",
     signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
 ) -> None:
     """Writes a small and a full batch for every signature.
@@ -44,7 +45,7 @@ def write_warmup(
 
 def _requests(
     name: str,
-    loaded: MTDNN,
+    loaded: "MTDNN",
     signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
 ) -> Iterator[PredictionLog]:
     for signature, function in signatures.items():
@@ -57,7 +58,7 @@ def _requests(
                 values = texts
                 if spec.dtype == tf.int32:
                     values = loaded.tokenizer.encode(texts)[0].to_tensor(loaded.tokenizer.pad_id)
-                elif (signature, spec.name) == (MIXED, "task"):
+                elif (signature, spec.name) == ("serving_default", "task"):
                     values = [list(loaded.tasks)[row % len(loaded.tasks)] for row in range(size)]
                 request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(values))
             yield PredictionLog(predict_log=PredictLog(request=request))

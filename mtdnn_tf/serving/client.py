@@ -1,0 +1,322 @@
+"""Asks a model server for the answers of tasks.
+
+    python -m mtdnn_tf.serving.client --server=localhost:8500 --task=rte --input=pairs.tsv
+
+The input is a TSV file, a .jsonl file, or `-`: standard input. With a header, or as JSON lines, it
+has the task's fields by name; without one the first text and, for a pair, the second.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from absl import flags
+
+from mtdnn_tf import cli
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.serving.status import ServingError
+from mtdnn_tf.tasks.prediction import Prediction
+
+# The messages come with TensorFlow, which takes seconds to import and is told by `cli.run` what to log:
+# they are imported where they are used.
+if TYPE_CHECKING:
+    from mtdnn_tf.serving.transport import Transport
+
+Tensors = dict[str, np.ndarray]
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+MIXED = "serving_default"
+
+
+class Client:
+    """A connection to a model server, which several threads may use at once.
+
+    >>> with Client("localhost:8500", model="glue") as client:  # doctest: +SKIP
+    ...     client.predict("rte", [("A dog sleeps.", "An animal sleeps.")])
+
+    Args:
+        server: `host:port` for gRPC; `http://host:port` or `https://host:port` for REST.
+        model: What the server calls the model; `default` is its own default.
+        version: Number of the version; by default the newest, or that of `label`.
+        label: Label of the version, such as `stable`.
+        timeout: Deadline of a request in seconds; over REST, of each attempt.
+        attempts: How often a request is sent while the server is UNAVAILABLE; other errors are
+            never tried again.
+        tls: Whether gRPC is encrypted.
+        root_certificates: PEM file of who signed the server's certificate, which means `tls`.
+        batch_size: Examples of a request at most; more of them are several requests.
+        concurrency: Requests that are under way at once.
+
+    Raises:
+        UserError: `version` and `label` are both given, or the PEM file cannot be read.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        model: str = "default",
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 10.0,
+        attempts: int = 4,
+        tls: bool = False,
+        root_certificates: str | Path | None = None,
+        batch_size: int = 32,
+        concurrency: int = 8,
+    ) -> None:
+        from tensorflow_serving.apis.model_pb2 import ModelSpec
+
+        from mtdnn_tf.serving.transport import GrpcTransport, RestTransport
+
+        if version is not None and label is not None:
+            raise UserError("expected a version or a label, found both")
+        self.server, self.batch_size = server, batch_size
+        self._spec = ModelSpec(name=model)
+        if version is not None:
+            self._spec.version.value = version
+        elif label is not None:
+            self._spec.version_label = label
+        roots = Path(root_certificates) if root_certificates else None
+        self._transport: Transport
+        if server.startswith(("http://", "https://")):
+            self._transport = RestTransport(server, timeout, attempts, roots, concurrency)
+        else:
+            self._transport = GrpcTransport(server, timeout, attempts, tls, roots)
+        self._batches = ThreadPoolExecutor(concurrency)
+        self._callers = ThreadPoolExecutor(concurrency)
+
+    def predict(self, task: str, texts: Texts) -> list[Prediction]:
+        """Answers a task for sentences, or for pairs of sentences.
+
+        Args:
+            task: Name of the task.
+            texts: A string an example for a task over one sentence, a pair of strings for a task
+                over two, in the order of the task's fields.
+
+        Returns:
+            An answer an example; a ranking task's have no rank.
+
+        Raises:
+            ServingError: The server does not answer, or refuses the request; says which it is.
+            UserError: The texts are not strings or pairs of them.
+        """
+        return self.predict_mixed([(task, text) for text in texts])
+
+    def predict_mixed(
+        self, requests: Sequence[tuple[str, str | tuple[str, str]]]
+    ) -> list[Prediction]:
+        """Answers examples of any tasks, each a pair of a task and what `predict` takes."""
+        rows = [(task, *_pair(example)) for task, example in requests]
+        columns = {
+            name: np.array([row[i].encode() for row in rows], object)
+            for i, name in enumerate(("task", "sentence1", "sentence2"))
+        }
+        return self.predict_columns(MIXED, columns)
+
+    def predict_columns(
+        self, signature: str, columns: Mapping[str, np.ndarray]
+    ) -> list[Prediction]:
+        """Answers what a signature takes, in batches.
+
+        Args:
+            signature: A task's name, `<task>_tokens` or `serving_default`.
+            columns: Input name to values, all with an example a row; strings as bytes.
+        """
+        count = len(next(iter(columns.values())))
+        starts = range(0, count, self.batch_size)
+        batches = [
+            {name: column[start : start + self.batch_size] for name, column in columns.items()}
+            for start in starts
+        ]
+        answered = self._batches.map(lambda batch: self.call(signature, batch), batches)
+        return [answer for outputs in answered for answer in _answers(outputs)]
+
+    def predict_async(self, task: str, texts: Texts) -> Future[list[Prediction]]:
+        """`predict` in the background; `asyncio.wrap_future` makes what it returns awaitable."""
+        return self._callers.submit(self.predict, task, texts)
+
+    def call(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+    ) -> Tensors:
+        """Sends one request.
+
+        Args:
+            signature: Name of the signature.
+            inputs: Input name to tensor; strings as bytes.
+            outputs: Names of the outputs that are wanted; all where there are none.
+
+        Returns:
+            Output name to tensor.
+
+        Raises:
+            ServingError: The server does not answer, or refuses the request.
+        """
+        spec = deepcopy(self._spec)
+        spec.signature_name = signature
+        with self._named_errors(f", signature {signature!r}"):
+            return self._transport.predict(spec, inputs, outputs)
+
+    def signatures(self) -> dict[str, list[str]]:
+        """Signature name to the names of its inputs, in alphabetical order."""
+        with self._named_errors():
+            found = self._transport.signatures(self._spec).signature_def
+        return {name: sorted(definition.inputs) for name, definition in found.items()}
+
+    def status(self) -> dict[int, str]:
+        """Version to its state, such as `AVAILABLE`."""
+        from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+
+        with self._named_errors():
+            found = self._transport.status(self._spec).model_version_status
+        return {status.version: ModelVersionStatus.State.Name(status.state) for status in found}
+
+    def close(self) -> None:
+        """Waits for what is under way and gives the connection up."""
+        self._callers.shutdown()
+        self._batches.shutdown()
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _named_errors(self, what: str = "") -> Iterator[None]:
+        """Says in front of a ServingError's message whom and what was asked."""
+        choice = self._spec.WhichOneof("version_choice")
+        if choice == "version":
+            what = f", version {self._spec.version.value}{what}"
+        elif choice:
+            what = f", label {self._spec.version_label!r}{what}"
+        try:
+            yield
+        except ServingError as error:
+            where = f"{self.server}, model {self._spec.name!r}{what}"
+            raise ServingError(error.code, f"{where}: {error.code.name}: {error}") from error
+
+
+def _pair(example: Any) -> tuple[str, str]:
+    match example:
+        case str():
+            return example, ""
+        case (str() as one, str() as other):
+            return one, other
+    raise UserError(f"texts: expected a string or a pair of strings, found {example!r}")
+
+
+def _answers(outputs: Tensors) -> Iterator[Prediction]:
+    """The rows of an answer to a task's signature, or to that of rows of all tasks."""
+    for i in range(len(next(iter(outputs.values())))):
+        if "label" not in outputs or not outputs["label"][i]:
+            yield Prediction(score=float(outputs["score"][i]))
+            continue
+        names = [name.decode() for name in outputs["labels"][i]]
+        chances = map(float, outputs["probabilities"][i])
+        yield Prediction(
+            label=outputs["label"][i].decode(),
+            probabilities={n: p for n, p in zip(names, chances, strict=True) if n},
+        )
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("server", None, "host:port (gRPC), or http://host:port.", required=True)
+    flags.DEFINE_string("model", "default", "What the server calls the model.")
+    flags.DEFINE_string("task", None, "Name of the task.", required=True)
+    flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
+    flags.DEFINE_string("label", None, "Label of the version, such as stable.")
+    flags.DEFINE_float("timeout", 10.0, "Deadline of a request in seconds.")
+    flags.DEFINE_integer("batch_size", 32, "Examples of a request at most.", lower_bound=1)
+    flags.DEFINE_bool("tls", False, "Encrypt gRPC.")
+    flags.DEFINE_string("root_certificates", None, "PEM file of who signed the server's.")
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    cli.no_arguments(arguments)
+    from mtdnn_tf.data.inputs import input_file
+    from mtdnn_tf.files import write_atomically
+    from mtdnn_tf.predictions import format_predictions
+
+    client = Client(
+        values.server,
+        values.model,
+        version=values.version,
+        label=values.label,
+        timeout=values.timeout,
+        tls=values.tls,
+        root_certificates=values.root_certificates,
+        batch_size=values.batch_size,
+    )
+    with client, input_file(values.input) as path:
+        uids, signature, columns = _read(client, values.task, path)
+        answers = client.predict_columns(signature, columns)
+    records = (
+        {"uid": uid, "label": answer.label, "probabilities": answer.probabilities}
+        if answer.label is not None
+        else {"uid": uid, "score": answer.score}
+        for uid, answer in zip(uids, answers, strict=True)
+    )
+    text = format_predictions(records, values.output.endswith(".jsonl"))
+    if values.output == "-":
+        sys.stdout.write(text)
+    else:
+        write_atomically(Path(values.output), text)
+    return 0
+
+
+def _read(client: Client, task: str, path: Path) -> tuple[Sequence[str], str, Tensors]:
+    """Reads the texts of a file for a task, whose fields the server knows.
+
+    Returns:
+        Names of the rows, the signature that takes them, and its inputs.
+    """
+    from mtdnn_tf.data.inputs import has_names, read_inputs
+    from mtdnn_tf.errors import did_you_mean
+    from mtdnn_tf.tasks.spec import TaskSpec
+
+    signatures = client.signatures()
+    tasks = [name for name in signatures if f"{name}_tokens" in signatures]
+    if task not in tasks:
+        raise UserError(f"--task: the model has no task {task!r}{did_you_mean(task, tasks)}")
+    names = signatures[task]
+    # The server does not say in which order the fields are: without names, places count.
+    by_name = has_names(path, names)
+    fields = names if by_name else ["sentence1", "sentence2"][: len(names)]
+    kind = "pair_classification" if len(fields) == 2 else "single_classification"
+    rows = read_inputs(
+        TaskSpec(
+            name=task,
+            kind=kind,
+            fields=tuple(fields),
+            labels=("no", "yes"),  # Whatever they are: a file of texts has none.
+            metrics=("accuracy",),
+            splits={},
+        ),
+        path,
+    )
+    columns = {
+        name: np.array([text.encode() for text in texts], object)
+        for name, texts in rows.texts.items()
+    }
+    if by_name:
+        return rows.uids, task, columns
+    count = len(rows.uids)
+    columns.setdefault("sentence2", np.full(count, b"", object))
+    return rows.uids, MIXED, {"task": np.full(count, task.encode(), object), **columns}
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

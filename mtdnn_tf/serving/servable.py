@@ -1,0 +1,127 @@
+"""An exported model, loaded and run as the model server does it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  Registers the ops of the tokenizer.
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.serving.status import ServingError, code_of_number
+from mtdnn_tf.serving.warmup import WARMUP_FILE
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class Servable:
+    """A version of a model in a Session of its own, with the C++ loader's graph.
+
+    May be run by several threads at once.
+
+    Args:
+        folder: The folder of the version.
+
+    Attributes:
+        signatures: Name to `SignatureDef`.
+
+    Raises:
+        UserError: There is no SavedModel, or it cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=graph)
+        try:
+            with graph.as_default():
+                loader = tf.compat.v1.saved_model.loader
+                meta_graph = loader.load(self._session, ["serve"], str(folder))
+        except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+            self._session.close()
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load the model in {folder}: {reason}") from error
+        self.signatures = {
+            name: signature
+            for name, signature in meta_graph.signature_def.items()
+            if not name.startswith("__")
+        }
+
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Answers one request.
+
+        Args:
+            signature: Name of the signature; empty is `serving_default`.
+            inputs: Input name to tensor; strings as bytes.
+            outputs: Names of the outputs wanted; all where there are none.
+
+        Raises:
+            ServingError: With the code of the model server, where there is no such signature, the
+                inputs are not the signature's, or the model refuses their values.
+        """
+        name = signature or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.'
+            )
+        definition = self.signatures[name]
+        _check_inputs(definition, inputs)
+        for output in outputs:
+            if output not in definition.outputs:
+                raise ServingError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"output tensor alias not found in signature: {output} Outputs expected to be "
+                    f"in the set {{{','.join(sorted(definition.outputs))}}}.",
+                )
+        wanted = outputs or sorted(definition.outputs)
+        feeds = {definition.inputs[key].name: value for key, value in inputs.items()}
+        try:
+            return self._session.run(
+                {output: definition.outputs[output].name for output in wanted}, feeds
+            )
+        except tf.errors.OpError as error:
+            reason = error.message.strip().splitlines()[0]
+            raise ServingError(code_of_number(error.error_code), reason) from error
+        except ValueError as error:  # A tensor whose shape the input cannot have.
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+
+    def warm_up(self, folder: Path) -> None:
+        """Runs the requests that lie beside a model, if there are any.
+
+        Raises:
+            ServingError: One of them is not answered; the model server then does not serve it.
+        """
+        path = folder / WARMUP_FILE
+        if path.exists():
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                request = PredictionLog.FromString(record).predict_log.request
+                inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+                self.run(request.model_spec.signature_name, inputs)
+
+    def close(self) -> None:
+        """Frees the model's memory; nothing may be running."""
+        self._session.close()
+
+
+def _check_inputs(definition: object, inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises a ServingError unless the inputs have the signature's names and types."""
+    wanted = definition.inputs  # type: ignore[attr-defined]
+    if set(inputs) != set(wanted):
+        extra, missing = sorted(set(inputs) - set(wanted)), sorted(set(wanted) - set(inputs))
+        raise ServingError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"input size does not match signature: {len(inputs)}!={len(wanted)} "
+            f"len({{{','.join(sorted(inputs))}}}) != len({{{','.join(sorted(wanted))}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.",
+        )
+    for name, value in inputs.items():
+        expected = tf.as_dtype(wanted[name].dtype)
+        found = tf.string if value.dtype.kind in "OSU" else tf.as_dtype(value.dtype)
+        if found != expected:
+            raise ServingError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{name}: expected a tensor of {expected.name}, found {found.name}",
+            )
