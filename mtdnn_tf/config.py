@@ -190,6 +190,9 @@ class TrainingSettings(_Section):
         warmup_proportion: Part of all steps with linear warm-up; linear decay to 0 follows.
         weight_decay: Decoupled; not on biases and LayerNorm.
         clip_norm: Limit of the global gradient norm, applied after the sum over replicas.
+        average_decay: Dev splits are evaluated, and the best model saved, with an exponential moving
+            average of the weights, of which a step keeps this part; 0.999 averages over about the
+            last thousand steps. Null takes the weights as they are, as the papers do.
         loss_reduction: What a batch's loss is: `task` is the sum over tasks of
             `loss_weight` times the mean over that task's examples in the global batch; `example`
             is the mean over all examples of `loss_weight` times their loss.
@@ -215,6 +218,7 @@ class TrainingSettings(_Section):
     warmup_proportion: Rate = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     loss_reduction: Literal["task", "example"] = "task"
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     recompute: bool = False

@@ -18,13 +18,22 @@ def _define_flags() -> None:
     flags.DEFINE_string("export_dir", None, "The model's folder, for all versions.", required=True)
     flags.DEFINE_integer("version", None, "By default one more than the highest.", lower_bound=1)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of the encoder.")
+    flags.DEFINE_bool("freeze", False, "Make constants of the encoder's matrices.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     from mtdnn_tf.serving.saved_model import export
 
-    folder = export(values.workdir, Path(values.export_dir), values.version, values.checkpoint)
+    folder = export(
+        values.workdir,
+        Path(values.export_dir),
+        values.version,
+        values.checkpoint,
+        precision=values.precision,
+        freeze=values.freeze,
+    )
     print(f"exported to {folder}; {folder / 'MODEL_CARD.md'} says what it takes and gives")
     return 0
 

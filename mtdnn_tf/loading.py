@@ -12,7 +12,7 @@ from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import TokenStore, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError, did_you_mean
-from mtdnn_tf.modeling import build_mtdnn
+from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.predictions import prediction_records
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory
@@ -95,6 +95,22 @@ class MTDNN:
         names = [field.name for field in fields(Prediction)]
         answers = [Prediction(*(record.get(name) for name in names)) for record in records]
         return [answers[position] for position in np.argsort(order)]
+
+
+def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
+    """A model of the same weights whose encoder computes, and keeps them, otherwise.
+
+    Args:
+        loaded: A trained model.
+        policy: A Keras policy: `float32`, or `bfloat16`, which halves the encoder's weights.
+    """
+    encoder = encoder_of(loaded.model)
+    model = build_mtdnn(
+        encoder.config, loaded.experiment.heads, pooling=encoder.pooling, dtype=policy
+    )
+    for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
+        variable.assign(keras.ops.cast(trained.value, variable.dtype))
+    return MTDNN(model, loaded.experiment, loaded.tokenizer)
 
 
 def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:

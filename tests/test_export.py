@@ -19,9 +19,13 @@ from tiny import run, write_encoder, write_experiment
 import mtdnn_tf
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.modeling import encoder_of, padded_inputs
 from mtdnn_tf.serving import saved_model
-from mtdnn_tf.serving.saved_model import export, versions
+from mtdnn_tf.serving.saved_model import export
+from mtdnn_tf.serving.servable import Servable
 from mtdnn_tf.serving.signatures import mixed_answers, without_padding
+from mtdnn_tf.serving.status import ServingError
+from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import WARMUP_FILE
 
 TEXTS = (
@@ -78,28 +82,19 @@ def loaded(workdir):
     return mtdnn_tf.load(workdir)
 
 
-class Server:
-    """The C++ loader of the model server, on a graph of its own."""
-
-    def __init__(self, folder):
-        graph = tf.Graph()
-        self.session = tf.compat.v1.Session(graph=graph)
-        with graph.as_default():
-            loader = tf.compat.v1.saved_model.loader
-            self.signatures = loader.load(self.session, ["serve"], str(folder)).signature_def
-
-    def ask(self, name, **inputs):
-        signature = self.signatures[name]
-        assert set(inputs) == set(signature.inputs)
-        return self.session.run(
-            {key: tensor.name for key, tensor in signature.outputs.items()},
-            {signature.inputs[key].name: value for key, value in inputs.items()},
-        )
-
-
 @pytest.fixture(scope="module")
 def server(exported):
-    return Server(exported)
+    return Servable(exported)
+
+
+def ask(server, signature, **inputs):
+    kinds = {
+        key: tf.as_dtype(info.dtype) for key, info in server.signatures[signature].inputs.items()
+    }
+    return server.run(
+        signature,
+        {key: np.array(value, kinds[key].as_numpy_dtype) for key, value in inputs.items()},
+    )
 
 
 def examples_of(task, count=None):
@@ -137,7 +132,7 @@ TASKS = ("mood", "same", "near", "answers", "read", "check")
 def test_a_tasks_signature_answers_as_the_model_in_memory(name, size, server, loaded):
     task = loaded.tasks[name]
     examples = examples_of(task, size)
-    found = server.ask(name, **columns_of(task, examples))
+    found = ask(server, name, **columns_of(task, examples))
     assert_answers(found, loaded.predict(name, examples))
 
 
@@ -150,14 +145,15 @@ def test_token_ids_give_the_same_whatever_stands_in_the_padding(name, server, lo
     predictions = loaded.predict(name, examples)
     for padding in (0, loaded.tokenizer.cls_id):  # A batching server pads with the first element.
         padded = ids.to_tensor(default_value=padding).numpy()
-        assert_answers(server.ask(f"{name}_tokens", token_ids=padded), predictions)
+        assert_answers(ask(server, f"{name}_tokens", token_ids=padded), predictions)
 
 
 def test_rows_of_all_tasks_are_answered_in_one_batch(server, loaded):
     rows = [(name, e) for name in TASKS for e in examples_of(loaded.tasks[name])]
     random.Random(0).shuffle(rows)
     pairs = [(e, "not looked at") if isinstance(e, str) else e for _, e in rows]
-    found = server.ask(
+    found = ask(
+        server,
         "serving_default",
         task=[name for name, _ in rows],
         sentence1=[a.encode() for a, _ in pairs],
@@ -181,7 +177,7 @@ def test_every_fitting_task_answers_for_the_same_texts(signature, count, server,
     inputs = {
         f"sentence{i}": [text.encode() for text in column] for i, column in enumerate(columns, 1)
     }
-    found = server.ask(signature, **inputs)
+    found = ask(server, signature, **inputs)
     asked = [t.name for t in loaded.experiment.heads if len(t.fields) == count]
     assert {key.split("_")[0] for key in found} == set(asked)
     for name in asked:
@@ -198,9 +194,7 @@ def test_rows_of_tasks_without_labels_have_a_score_alone(loaded):
 
 
 def test_vectors_are_those_of_the_encoder(server, loaded):
-    from mtdnn_tf.modeling import encoder_of, padded_inputs
-
-    found = server.ask("encode", sentence1=[text.encode() for text in TEXTS])
+    found = ask(server, "encode", sentence1=[text.encode() for text in TEXTS])
     ids = loaded.tokenizer.encode(list(TEXTS))[0]
     encoded = encoder_of(loaded.model)(padded_inputs(ids.to_tensor().numpy()), training=False)
     sequence = encoded["sequence"].numpy()
@@ -212,34 +206,29 @@ def test_vectors_are_those_of_the_encoder(server, loaded):
 
 def test_a_batch_of_nothing_has_no_answers(server):
     for name, signature in server.signatures.items():
-        if name.startswith("__"):
-            continue
         inputs = {
             key: np.zeros(
                 [0] * len(tensor.tensor_shape.dim), tf.as_dtype(tensor.dtype).as_numpy_dtype
             )
             for key, tensor in signature.inputs.items()
         }
-        assert {len(value) for value in server.ask(name, **inputs).values()} == {0}
+        assert {len(value) for value in ask(server, name, **inputs).values()} == {0}
 
 
 def test_the_batch_is_dimension_0_everywhere(server):
     for name, signature in server.signatures.items():
-        if not name.startswith("__"):
-            for tensor in (*signature.inputs.values(), *signature.outputs.values()):
-                assert tensor.tensor_shape.dim[0].size == -1, (name, tensor)
+        for tensor in (*signature.inputs.values(), *signature.outputs.values()):
+            assert tensor.tensor_shape.dim[0].size == -1, (name, tensor)
 
 
 def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server):
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="task: expected one of answers, check, "
-    ):
-        server.ask("serving_default", task=["mod"], sentence1=["a"], sentence2=[""])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected \[SEP\], id 102, in each"):
-        server.ask("mood_tokens", token_ids=[[101, 7, 102], [101, 7, 7]])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="expected 64 tokens a row at most"):
-        server.ask("mood_tokens", token_ids=[[101, *[7] * 70, 102]])
-    assert server.ask("mood", sentence=["a"])["label"].shape == (1,)
+    with pytest.raises(ServingError, match="task: expected one of answers, check, "):
+        ask(server, "serving_default", task=["mod"], sentence1=["a"], sentence2=[""])
+    with pytest.raises(ServingError, match=r"expected \[SEP\], id 102, in each"):
+        ask(server, "mood_tokens", token_ids=[[101, 7, 102], [101, 7, 7]])
+    with pytest.raises(ServingError, match="expected 64 tokens a row at most"):
+        ask(server, "mood_tokens", token_ids=[[101, *[7] * 70, 102]])
+    assert ask(server, "mood", sentence=["a"])["label"].shape == (1,)
 
 
 @given(
@@ -257,9 +246,51 @@ def test_rows_end_with_their_last_separator(rows, padding):
 
 
 def test_the_weights_are_stored_once(exported, loaded):
-    stored = sum(path.stat().st_size for path in (exported / "variables").iterdir())
     parameters = 4 * sum(int(np.prod(weight.shape)) for weight in loaded.model.weights)
-    assert stored == pytest.approx(parameters, rel=0.01)
+    assert stored(exported) == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def variants(workdir, tmp_path_factory):
+    """The same run exported otherwise, by the flags."""
+    folder = tmp_path_factory.mktemp("variants") / "tiny"
+    return {
+        "frozen": export(workdir, folder, freeze=True),
+        "bfloat16": export(workdir, folder, precision="bfloat16"),
+        "bfloat16, frozen": export(workdir, folder, precision="bfloat16", freeze=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("frozen", 1e-5), ("bfloat16", 0.03), ("bfloat16, frozen", 0.03)]
+)
+def test_a_variant_gives_the_numbers_of_the_model(name, tolerance, variants, server, loaded):
+    variant = Servable(variants[name])
+    for task in loaded.tasks.values():
+        inputs = columns_of(task, examples_of(task))
+        found, expected = (ask(model, task.name, **inputs) for model in (variant, server))
+        assert found.keys() == expected.keys()
+        for key in {"probabilities", "score"} & found.keys():
+            # A score has no bounds: its error is relative to what the scores reach.
+            scale = max(1, np.abs(expected[key]).max())
+            np.testing.assert_allclose(found[key] / scale, expected[key] / scale, atol=tolerance)
+    variant.close()
+
+
+def stored(folder):
+    return sum(path.stat().st_size for path in (folder / "variables").iterdir())
+
+
+def test_bfloat16_halves_the_encoder_and_constants_are_stored_once(variants, exported, loaded):
+    encoder = encoder_of(loaded.model)
+    of_encoder = 4 * sum(int(np.prod(weight.shape)) for weight in encoder.weights)
+    tables = 4 * sum(int(np.prod(weight.shape)) for weight in encoder.embeddings.weights)
+    whole, graph = stored(exported), (exported / "saved_model.pb").stat().st_size
+    assert whole - stored(variants["bfloat16"]) == pytest.approx(of_encoder / 2, rel=0.02)
+    frozen = of_encoder - tables
+    assert whole - stored(variants["frozen"]) == pytest.approx(frozen, rel=0.1)
+    # Twenty signatures, one copy.
+    assert (variants["frozen"] / "saved_model.pb").stat().st_size < graph + 2 * frozen
 
 
 UNKNOWN_OPS = """
@@ -312,9 +343,9 @@ def test_every_record_of_the_warm_up_runs(exported, server):
         request = PredictionLog.FromString(record).predict_log.request
         assert request.model_spec.name == "tiny"
         inputs = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
-        found = server.ask(request.model_spec.signature_name, **inputs)
+        found = ask(server, request.model_spec.signature_name, **inputs)
         ran.append((request.model_spec.signature_name, len(next(iter(found.values())))))
-    names = [name for name in server.signatures if not name.startswith("__")]
+    names = list(server.signatures)
     assert sorted(ran) == sorted((name, size) for name in names for size in (1, 32))
 
 
@@ -335,7 +366,7 @@ def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
 def quick_save(monkeypatch):
     """Writes a file in place of a model, which takes seconds."""
 
-    def save(loaded, folder, name):
+    def save(loaded, folder, name, freeze):
         folder.mkdir()
         (folder / "saved_model.pb").write_text(name)
 
@@ -367,8 +398,8 @@ def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, 
     seen = []
     write = saved_model._save
 
-    def save(loaded, folder, name):
-        write(loaded, folder, name)
+    def save(loaded, folder, name, freeze):
+        write(loaded, folder, name, freeze)
         seen.extend(versions(folder.parent))
         raise OSError(28, "No space left on device")
 

@@ -29,7 +29,7 @@ assert (first != second).any()
 TWO = "--devices=CPU:0,CPU:1"
 NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
-    "training": {"epochs": 1, "clip_norm": 0.3, "learning_rate": 0.001},
+    "training": {"epochs": 1, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
 }
 NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near")]
 
@@ -53,8 +53,12 @@ def assert_same_steps(one, two):
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
             assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
     paths = [tf.train.latest_checkpoint(str(run / "checkpoints/last")) for run in (one, two)]
-    names = [name for name, _ in tf.train.list_variables(paths[0]) if name.startswith("model/")]
-    assert len(names) > 30
+    names = [
+        name
+        for name, _ in tf.train.list_variables(paths[0])
+        if name.startswith(("model/", "average/"))
+    ]
+    assert len(names) > 60
     for name in names:
         values = [tf.train.load_variable(p, name) for p in paths]
         np.testing.assert_allclose(*values, atol=1e-5, err_msg=name)

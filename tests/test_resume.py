@@ -71,7 +71,7 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp("experiment"))
+    return write_experiment(tmp_path_factory.mktemp("experiment"), training={"average_decay": 0.9})
 
 
 @pytest.fixture(scope="module")

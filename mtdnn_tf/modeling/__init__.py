@@ -4,7 +4,13 @@ from mtdnn_tf.modeling.bert import BertEncoder, Pooling
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.heads import LinearHead, SANHead
 from mtdnn_tf.modeling.inputs import padded_inputs, ragged_inputs
-from mtdnn_tf.modeling.mtdnn import build_mtdnn, encoder_of, heads_of, input_shapes
+from mtdnn_tf.modeling.mtdnn import (
+    apply_head,
+    build_mtdnn,
+    encoder_of,
+    heads_of,
+    input_shapes,
+)
 
 __all__ = [
     "BertConfig",
@@ -12,6 +18,7 @@ __all__ = [
     "LinearHead",
     "Pooling",
     "SANHead",
+    "apply_head",
     "build_mtdnn",
     "encoder_of",
     "heads_of",

@@ -66,10 +66,7 @@ def build_mtdnn(
     outputs = {}
     for task in tasks:
         head = shared.get(task.name) or make_head(task, config)
-        if isinstance(head, SANHead):
-            outputs[task.name] = head(encoded["sequence"], inputs)
-        else:
-            outputs[task.name] = head(encoded["examples"])
+        outputs[task.name] = apply_head(head, encoded, inputs)
     return keras.Model(inputs, outputs, name="mtdnn")
 
 
@@ -89,6 +86,25 @@ def make_head(task: TaskSpec, config: BertConfig) -> keras.layers.Layer:
         initializer_range=config.initializer_range,
         name=f"head_{task.name}",
     )
+
+
+def apply_head(
+    head: keras.layers.Layer,
+    encoded: Mapping[str, keras.KerasTensor],
+    inputs: dict[str, keras.KerasTensor],
+    training: bool | None = None,
+) -> keras.KerasTensor:
+    """What a head says of encoded examples: `[examples, output_size]` float32.
+
+    Args:
+        head: A head from `make_head`.
+        encoded: What `BertEncoder` returns.
+        inputs: What it was given.
+        training: Whether dropout acts.
+    """
+    if isinstance(head, SANHead):
+        return head(encoded["sequence"], inputs, training=training)
+    return head(encoded["examples"], training=training)
 
 
 def input_shapes(

@@ -5,12 +5,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import tensorflow as tf
 from google.protobuf import text_format
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.loading import MTDNN, load
+from mtdnn_tf.loading import MTDNN, in_precision, load
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.server_config import BATCHING_FILE, batching_parameters
@@ -18,9 +19,17 @@ from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
+Precision = Literal["float32", "bfloat16"]
+
 
 def export(
-    workdir: str | Path, export_dir: Path, version: int | None = None, checkpoint: str = "best"
+    workdir: str | Path,
+    export_dir: Path,
+    version: int | None = None,
+    checkpoint: str = "best",
+    *,
+    precision: Precision = "float32",
+    freeze: bool = False,
 ) -> Path:
     """Writes the model of a run as a version that a model server can load.
 
@@ -31,6 +40,8 @@ def export(
         export_dir: The model's folder, which holds its versions.
         version: Number of the version; by default one more than the highest that is there.
         checkpoint: `best` or `last`.
+        precision: What the encoder computes in and keeps its weights in.
+        freeze: Whether the encoder's matrices are constants; see `ServedModel`.
 
     Returns:
         The folder of the version.
@@ -44,13 +55,13 @@ def export(
     folder = export_dir / str(version)
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another --version")
-    loaded = load(workdir, checkpoint)
+    loaded = in_precision(load(workdir, checkpoint), precision)
     _check_names(loaded)
     partial = export_dir / f".partial-{version}-{os.getpid()}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
         name = export_dir.resolve().name
-        _save(loaded, partial, name)
+        _save(loaded, partial, name, freeze)
         card = model_card(RunDirectory(workdir), loaded.experiment, name, version)
         (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         batching = text_format.MessageToString(batching_parameters(os.cpu_count() or 1))
@@ -72,13 +83,14 @@ def _check_names(loaded: MTDNN) -> None:
             raise UserError(f"the task {name!r} has the name of another signature; rename it")
 
 
-def _save(loaded: MTDNN, folder: Path, name: str) -> None:
+def _save(loaded: MTDNN, folder: Path, name: str, freeze: bool) -> None:
     module = tf.Module(name="mtdnn")
-    # Not the Keras model itself: what hangs on one is not found by the loader of the model server.
-    module.weights = [variable.value for variable in loaded.model.weights]
     specs = {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
     labels = {task: loaded.head(task).labels for task in loaded.tasks}
-    signatures = ServedModel(loaded).signatures()
+    signatures = ServedModel(loaded, freeze).signatures()
+    # Not the Keras model itself: what hangs on one is not found by the loader of the model server.
+    read = [variable for function in signatures.values() for variable in function.graph.variables]
+    module.weights = list({id(variable): variable for variable in read}.values())
     with tempfile.TemporaryDirectory() as assets:
         module.assets = []
         for file_name, tree in (("tasks.json", specs), ("labels.json", labels)):

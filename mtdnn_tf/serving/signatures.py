@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import keras
 import tensorflow as tf
 
 from mtdnn_tf.loading import MTDNN
-from mtdnn_tf.modeling import build_mtdnn, encoder_of, heads_of
+from mtdnn_tf.modeling import BertEncoder, apply_head, encoder_of, heads_of, input_shapes
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import relevance_of
 
@@ -29,17 +30,17 @@ class ServedModel:
 
     Args:
         loaded: The trained model, whose weights are shared.
+        freeze: Makes constants of the encoder's weights, but for the tables of its embeddings. The
+            matrix products then reorder them once, not for every request; each signature that is
+            used holds a copy of its own.
     """
 
-    def __init__(self, loaded: MTDNN) -> None:
+    def __init__(self, loaded: MTDNN, freeze: bool = False) -> None:
         self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self._encoder = encoder_of(loaded.model)
-        self._model = build_mtdnn(
-            self._encoder.config,
-            loaded.experiment.heads,
-            form="ragged",
-            encoder=self._encoder,
-            heads=heads_of(loaded.model),
+        self._heads = heads_of(loaded.model)
+        self._encoded: Callable[[Outputs], Outputs] = (
+            _frozen(self._encoder) if freeze else partial(self._encoder.__call__, training=False)
         )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
@@ -81,10 +82,17 @@ class ServedModel:
 
     def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
         head = self._loaded.head(task.name)
-        return answers(head, self._model(features, training=False)[head.name])
+        return answers(head, self._logits([head], features)[head.name])
+
+    def _logits(self, heads: Sequence[TaskSpec], features: Outputs) -> Outputs:
+        encoded = self._encoded(features)
+        return {
+            head.name: apply_head(self._heads[head.name], encoded, features, training=False)
+            for head in heads
+        }
 
     def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
-        logits = self._model(ragged_features(*self._tokenizer.encode(*texts)), training=False)
+        logits = self._logits(tasks, ragged_features(*self._tokenizer.encode(*texts)))
         return {
             f"{task.name}_{name}": value
             for task in tasks
@@ -93,7 +101,7 @@ class ServedModel:
 
     def _encode(self, sentence1: tf.Tensor) -> Outputs:
         features = ragged_features(*self._tokenizer.encode(sentence1))
-        encoded = self._encoder(features, training=False)
+        encoded = self._encoded(features)
         tokens = tf.cast(encoded["sequence"], tf.float32)
         return {
             "cls": tf.gather(tokens, features["first_slot"]),
@@ -115,8 +123,26 @@ class ServedModel:
             encoded = self._tokenizer.encode_mixed(sentence1, sentence2, is_pair)
         else:
             encoded = self._tokenizer.encode(sentence1)
-        logits = self._model(ragged_features(*encoded), training=False)
+        logits = self._logits(self._loaded.experiment.heads, ragged_features(*encoded))
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
+
+
+def _frozen(encoder: BertEncoder) -> Callable[[Outputs], Outputs]:
+    """An encoder whose weights are constants of one function, which all signatures call.
+
+    The tables of the embeddings stay variables: a row of a constant is not looked up faster.
+    """
+    tables = {id(variable) for variable in encoder.embeddings.weights}
+    values = [(v, v.numpy()) for v in encoder.weights if id(v) not in tables]
+
+    def run(features: Outputs) -> Outputs:
+        constants = [(variable, tf.constant(value)) for variable, value in values]
+        with keras.StatelessScope(state_mapping=constants):
+            return encoder(features, training=False)
+
+    shapes = input_shapes("ragged")
+    specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
+    return tf.function(run, autograph=False).get_concrete_function(specs)
 
 
 def ragged_features(token_ids: tf.RaggedTensor, type_ids: tf.RaggedTensor) -> dict[str, tf.Tensor]:

@@ -23,6 +23,7 @@ class Checkpoints:
         state: Further variables of the training state, by name.
         keep: How many of the last checkpoints are kept.
         writes: Whether this process writes the folder; where it does not, saving does nothing.
+        average: The average of each weight, by path, where the run has one.
     """
 
     def __init__(
@@ -33,12 +34,15 @@ class Checkpoints:
         state: dict[str, tf.Variable] | None = None,
         keep: int = 2,
         writes: bool = True,
+        average: dict[str, tf.Variable] | None = None,
     ) -> None:
         self._writes = writes
         self._model = raw_variables(model.variables)
         parts = {"model": self._model, "state": state or {}}
         if optimizer is not None:
             parts["optimizer"] = raw_variables(optimizer.variables)
+        if average is not None:
+            parts["average"] = average
         self._training = tf.train.Checkpoint(**parts)
         self._model_only = tf.train.Checkpoint(model=self._model)
         self._folders = {"last": folder / "last", "best": folder / "best"}

@@ -28,6 +28,7 @@ from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.run_directory import RunDirectory, fixed_settings
+from mtdnn_tf.training.averaging import WeightAverage
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluate, evaluation_shape
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
@@ -125,6 +126,9 @@ class TrainingRun:
             self._schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self._schedule)
             self._optimizer.build(self.model.trainable_variables)
+            self._average = None
+            if settings.average_decay is not None:
+                self._average = WeightAverage(self.model, settings.average_decay)
             self._state = {
                 "step": counter(tf.int64, 0),
                 "epochs_evaluated": counter(tf.int64, 0),
@@ -137,9 +141,12 @@ class TrainingRun:
             self._state,
             settings.keep_checkpoints,
             workers.is_chief,
+            self._average.variables if self._average else None,
         )
         if self._is_new:
             logging.info("%s", start.fill(self.model))
+            if self._average:
+                self._average.start()
         else:
             self._resume()
         workers.check_same(json.dumps(config.to_hf_dict()), "the encoder's settings")
@@ -304,6 +311,8 @@ class TrainingRun:
         self._loop_start = time.monotonic()
         with contextlib.redirect_stdout(None):  # Orbit prints a line a loop; the bar is ours.
             self._controller.train(end, checkpoint_at_completion=False)
+        if self._average:
+            self._average.update(end, end - step)
         every = self._settings.checkpoint_every_steps
         if end // every > step // every:
             self._save()
@@ -325,6 +334,15 @@ class TrainingRun:
 
         Killed anywhere in between, the next process does it again from the same state.
         """
+        with self._average.in_place() if self._average else contextlib.nullcontext():
+            self._evaluate(epoch)
+        self._state["epochs_evaluated"].assign(epoch + 1)
+        if self._teaching is not None and self._teaching.end_epoch():
+            self._controller = self._new_controller()  # Its batches and its step are others now.
+        self._save()
+
+    def _evaluate(self, epoch: int) -> None:
+        """Evaluates the dev splits, if it is time, and saves the model if it is the best."""
         step = self._get("step")
         evaluates = (epoch + 1) % self._settings.evaluate_every_epochs == 0
         evaluates |= epoch + 1 == self._settings.epochs
@@ -343,10 +361,6 @@ class TrainingRun:
             self._checkpoints.save_best(step)
             if self._data.dev:
                 self._log.predictions(self._data.dev, result)
-        self._state["epochs_evaluated"].assign(epoch + 1)
-        if self._teaching is not None and self._teaching.end_epoch():
-            self._controller = self._new_controller()  # Its batches and its step are others now.
-        self._save()
 
 
 @contextlib.contextmanager
