@@ -52,14 +52,27 @@ def test_the_demo_learns_its_tasks_distils_and_answers_sentences(minilm_dir, tmp
     assert_above(DEMO_FLOORS, tmp_path / "student")
 
 
-def test_glue_is_above_the_floors(minilm_dir, glue_dir, tmp_path):
+@pytest.fixture(scope="module")
+def glue_run(minilm_dir, glue_dir, tmp_path_factory):
     """Some 30 minutes; `$MTDNN_LONG_WORKDIR` keeps the run, or goes on with one that is there."""
-    workdir = Path(os.environ.get("MTDNN_LONG_WORKDIR") or tmp_path / "run")
+    workdir = Path(os.environ.get("MTDNN_LONG_WORKDIR") or tmp_path_factory.mktemp("glue") / "run")
     config = ROOT / "configs/glue_minilm.yaml"
     python(
         "-m", "mtdnn_tf.train", f"--config={config}", f"--workdir={workdir}", f"--data_dir={glue_dir}"
     )  # fmt: skip
-    assert_above(GLUE_FLOORS, workdir)
+    return workdir
+
+
+def test_glue_is_above_the_floors(glue_run):
+    assert_above(GLUE_FLOORS, glue_run)
+
+
+def test_a_server_under_load_fails_no_request_and_does_not_grow(glue_run, tmp_path):
+    python("-m", "mtdnn_tf.export", f"--workdir={glue_run}", f"--export_dir={tmp_path / 'glue'}")
+    printed = python(
+        "tools/load_test.py", f"--model_base_path={tmp_path / 'glue'}", "--clients=32", "--seconds=120"
+    )  # fmt: skip
+    assert " requests, 0 failed" in printed
 
 
 def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir):

@@ -270,4 +270,4 @@ def _traced(
     function: Callable[..., Outputs], inputs: Sequence[tf.TensorSpec]
 ) -> tf.types.experimental.ConcreteFunction:
     """A function as a graph whose inputs are called as `inputs` are."""
-    return tf.function(function).get_concrete_function(*inputs)
+    return tf.function(function, autograph=False).get_concrete_function(*inputs)

@@ -59,7 +59,7 @@ class LogitsRunner:
         self._strategy = strategy or tf.distribute.get_strategy()
         self._workers = Workers(self._strategy)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def forward(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], ...]:
             def replica(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
                 inputs = {name: batch[name] for name in model.input}

@@ -64,14 +64,16 @@ class Trainer(orbit.StandardTrainer):
         self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._replica_step, self._gradients = self._update, self._sum_of_pieces
         if xla and strategy.num_replicas_in_sync == 1:
-            self._replica_step = tf.function(self._update, jit_compile=True)
+            self._replica_step = tf.function(self._update, autograph=False, jit_compile=True)
         elif xla:
-            self._gradients = tf.function(self._sum_of_pieces, jit_compile=True)
+            self._gradients = tf.function(self._sum_of_pieces, autograph=False, jit_compile=True)
         with strategy.scope():
             self._sums = tf.Variable(tf.zeros([len(self._tasks), 2]), trainable=False)
             # Sum of gradient norms, real tokens, steps, steps left out.
             self._totals = tf.Variable(tf.zeros([4]), trainable=False)
 
+    # Nothing in a step needs AutoGraph, which takes seconds to read all that it calls.
+    @tf.autograph.experimental.do_not_convert
     def _update(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """One update; returns the sums of `task_sums` and what is added to `_totals`."""
         gradients, sums, tokens = self._gradients(batch)
