@@ -170,40 +170,21 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
 
 
 def run(
-    module: str, *arguments: object, script: str | None = None, **kwargs
+    module: str,
+    *arguments: object,
+    script: str | None = None,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess:
-    """Runs `python -m mtdnn_tf.<module>` and returns what came of it.
+    """Runs `python -m mtdnn_tf.<module>`, or a script, and returns what came of it.
 
-    The process is forked from one that has imported TensorFlow, which saves seconds each time. A
-    script, or anything that only `subprocess.run` knows, has a process from scratch.
+    The process is forked from one that has imported TensorFlow, which saves seconds each time.
     """
-    command = [f"mtdnn_tf.{module}", *map(str, arguments)]
-    environment = kwargs.pop("env", {})
-    if script is None and kwargs.keys() <= {"cwd"}:
-        return forked(command, environment, kwargs.get("cwd"))
-    start = ["-c", script] if script else ["-m", command[0]]
-    return subprocess.run(
-        [sys.executable, *start, *command[1:]],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        env={**os.environ, **environment},
-        **kwargs,
-    )
-
-
-SECONDS = 300  # Most that a process may take.
-FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.distillation.results"])
-
-
-def forked(
-    command: list[str], environment: dict[str, str], cwd: Path | None
-) -> subprocess.CompletedProcess:
-    """Runs a module in a process forked from the fork server."""
+    command = ["-c" if script else f"mtdnn_tf.{module}", *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         streams = [str(Path(folder) / name) for name in ("out", "err")]
-        process = FORK_SERVER.Process(target=in_fork, args=(command, environment, cwd, streams))
+        life = (command, script, env or {}, cwd, streams)
+        process = FORK_SERVER.Process(target=in_fork, args=life)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # As the binaries do, before the import.
             process.start()
@@ -216,10 +197,19 @@ def forked(
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
+SECONDS = 300  # Most that a process may take.
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.distillation.results"])
+
+
 def in_fork(
-    command: list[str], environment: dict[str, str], cwd: Path | None, streams: list[str]
+    command: list[str],
+    script: str | None,
+    environment: dict[str, str],
+    cwd: Path | None,
+    streams: list[str],
 ) -> None:
-    """The life of a forked process: what `python -m` would do."""
+    """The life of a forked process: what `python -m` or `python -c` would do."""
     for descriptor, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
     os.environ.update(environment)
@@ -227,7 +217,10 @@ def in_fork(
         os.chdir(cwd)
     sys.argv = command
     try:
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+        if script:
+            exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()
 
