@@ -90,6 +90,18 @@ def strategy_of(values: flags.FlagValues) -> "tf.distribute.Strategy":
     return build_strategy(values.strategy, values.devices, values.tpu, slurm, workers)
 
 
+def check_workdir_or_dry_run(values: flags.FlagValues) -> None:
+    """Refuses a binary's flags unless there is a --workdir or a --dry_run.
+
+    Raises:
+        UserError: There are both or none.
+    """
+    if (values.workdir is None) != values.dry_run:
+        raise UserError(
+            "--workdir is needed, and with --dry_run nothing is written: give one of them"
+        )
+
+
 def no_arguments(arguments: list[str]) -> None:
     """Refuses arguments that are not flags.
 

@@ -4,7 +4,8 @@
 
 Every task gets a run directory of its own below the workdir, with the run's own settings unless a
 config or --set says otherwise. The same command goes on where it was interrupted. At its end come
-the dev metrics before and after, also in finetune.json.
+the dev metrics before and after, also in finetune.json. --dry_run builds everything, takes a few steps
+for each task and writes nothing.
 """
 
 import sys
@@ -17,16 +18,18 @@ from mtdnn_tf import cli
 
 def _define_flags() -> None:
     flags.DEFINE_string("init_from", None, "The run to start from.", required=True)
-    flags.DEFINE_string("workdir", None, "Folder for a run directory a task.", required=True)
+    flags.DEFINE_string("workdir", None, "Folder for a run directory a task.")
     flags.DEFINE_string("config", None, "An experiment whose tasks and settings are used.")
     flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
     flags.DEFINE_list("tasks", [], "Tasks to fine-tune for; by default all.")
+    flags.DEFINE_bool("dry_run", False, "Build everything, take a few steps, and write nothing.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
     cli.define_strategy_flags(workers=False)
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    cli.check_workdir_or_dry_run(values)
     strategy = cli.strategy_of(values)
     from rich.console import Console
 
@@ -40,13 +43,18 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         values.set,
         values.data_dir,
     )
-    tuning = FineTuning(experiment, Path(values.workdir), values.tasks, strategy)
+    workdir = Path(values.workdir) if values.workdir else None
+    tuning = FineTuning(experiment, workdir, values.tasks, strategy)
+    if workdir is None:
+        for text in tuning.dry_runs():
+            print(text)
+        return 0
     try:
         report = tuning.run()
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
-    title = f"{values.workdir}: dev metrics after fine-tuning for each task"
+    title = f"{workdir}: dev metrics after fine-tuning for each task"
     Console().print(
         metrics_table(title, report.after, report.examples, {"no fine-tuning": report.before})
     )

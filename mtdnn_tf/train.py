@@ -12,7 +12,6 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
 
 
@@ -28,10 +27,7 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    if (values.workdir is None) != values.dry_run:
-        raise UserError(
-            "--workdir is needed, and with --dry_run nothing is written: give one of them"
-        )
+    cli.check_workdir_or_dry_run(values)
     assignments = list(values.set)
     if values.init_from:
         assignments.append(f"init.run={json.dumps(values.init_from)}")

@@ -92,7 +92,11 @@ def test_the_results_are_those_of_the_runs(adapted):
         assert point["scores"] == pytest.approx(scores)
         assert point["mean"] == pytest.approx(np.mean(scores))
         assert point["deviation"] == pytest.approx(np.std(scores, ddof=1))
-        assert f"{100 * point['mean']:.1f} ± {100 * point['deviation']:.1f}" in printed
+        assert point["n"] == 2
+        cell = f"{100 * point['mean']:.1f} ± {100 * point['deviation']:.1f}"
+        assert cell in printed
+        assert f"| {point['examples']} | 2 | " in (workdir / "results.md").read_text()
+        assert f" {cell} |" in (workdir / "results.md").read_text()
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -102,6 +106,16 @@ def test_it_goes_on_without_training_again(adapted, setting):
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("is trained already") == 8
     assert again.stdout.splitlines()[-5:] == printed.splitlines()[-5:]
+
+
+def test_parts_may_be_fractions(setting, tmp_path):
+    done = adapt(setting, tmp_path, "--fractions=0.25", "--samplings=1")
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "results.json").read_text())["points"]
+    assert [(p["start"], p["examples"], p["n"]) for p in points] == [
+        ("plain", 24, 1), ("multi_task", 24, 1),
+    ]  # fmt: skip
+    assert [p["deviation"] for p in points] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +128,7 @@ def test_it_goes_on_without_training_again(adapted, setting):
             "--fractions: '1.5' is not a fraction; expected above 0 and at most 1",
         ),
         (["--fractions=0.001"], "data.subsets.mood: 0 examples, expected 1 to 96"),
+        (["--counts=1"], "draws have none labelled"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(setting, flags, message, tmp_path):

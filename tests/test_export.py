@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-from test_ranking import ANSWERS, write_answers
+from test_ranking import add_answers
 from tiny import run, write_encoder, write_experiment
 
 import mtdnn_tf
@@ -50,11 +50,8 @@ def workdir(minilm_dir, tmp_path_factory):
     )
     vocab = BertTokenizer.from_file(minilm_dir / "vocab.txt").vocab
     write_encoder(folder / "encoder", vocab=vocab)
+    add_answers(path)
     tree = yaml.safe_load(path.read_text())
-    for split, count in (("train", 40), ("dev", 20)):
-        write_answers(folder / "data", f"answers_{split}.jsonl", count, seed=count)
-    splits = {s: {"file": f"answers_{s}.jsonl", "candidate_lists": True} for s in ("train", "dev")}
-    tree["tasks"]["answers"] = {**ANSWERS, "splits": splits}
     tree["tasks"]["read"] = tree["tasks"]["same"] | {
         "head": "san",
         "labels": ["no", "yes", "so"],

@@ -134,7 +134,7 @@ def test_a_head_that_the_other_run_lacks_is_told(config, multi_task, tmp_path):
         find_start(load_experiment(tmp_path / "other.yaml", assignments))
 
 
-def finetune(multi_task, workdir):
+def finetune(multi_task, workdir, *flags):
     return run(
         "finetune",
         f"--init_from={multi_task}",
@@ -142,6 +142,7 @@ def finetune(multi_task, workdir):
         "--tasks=mood,near",
         "--set=training.epochs=2",
         "--set=training.keep_checkpoints=99",
+        *flags,
     )
 
 
@@ -228,7 +229,54 @@ def test_a_dry_run_builds_everything_and_writes_nothing(config, tmp_path):
     assert sorted(p for p in config.parent.rglob("*") if "c" not in p.parts) == before
 
 
-def test_a_run_needs_a_workdir(config):
-    done = run("train", f"--config={config}")
+def test_a_dry_run_of_fine_tuning_builds_the_copy_of_each_task(multi_task, tmp_path):
+    flags = [f"--init_from={multi_task}", "--tasks=mood,same", "--dry_run"]
+    done = run("finetune", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for task in ("mood", "same"):
+        assert f"fine-tuning for {task}: 1 tasks, {task} 96 training examples" in done.stdout
+    assert done.stdout.count("2 steps taken: loss ") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_start_on_two_replicas_is_that_on_one(config, multi_task, finetuned, tmp_path):
+    two = "--devices=CPU:0,CPU:1"
+    flags = ["--set=training.keep_checkpoints=99"]
+    done = train(config, tmp_path / "run", f"--init_from={multi_task}", two, *flags)
+    assert done.returncode == 0, done.stderr
+    before, after = best_weights(multi_task), first_weights(tmp_path / "run")
+    assert_equal(part(before, "encoder"), part(after, "encoder"))
+    assert_equal(part(before, "head_same"), part(after, "head_same"))
+    done = finetune(multi_task, tmp_path / "tuned", two, "--tasks=mood")
+    assert done.returncode == 0, done.stderr
+    on_one = first_weights(finetuned[0] / "mood")
+    assert_equal(on_one, first_weights(tmp_path / "tuned/mood"))
+    reports = [
+        json.loads((folder / "finetune.json").read_text())["before"]["mood"]
+        for folder in (finetuned[0], tmp_path / "tuned")
+    ]
+    assert reports[0]["dev"] == pytest.approx(reports[1]["dev"], abs=1e-5)
+
+
+def test_heads_of_other_settings_are_not_copied(config, multi_task, tmp_path):
+    tree = yaml.safe_load(config.read_text())
+    tree["tasks"] = {"same": tree["tasks"]["same"] | {"head": "san", "san": {"steps": 1}}}
+    (tmp_path / "san.yaml").write_text(yaml.safe_dump(tree))
+    done = train(tmp_path / "san.yaml", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    again = train(
+        tmp_path / "san.yaml", tmp_path / "two", f"--init_from={tmp_path / 'one'}",
+        "--set=tasks.same.san.steps=5",
+    )  # fmt: skip
+    assert again.returncode == 1
+    message = again.stderr.splitlines()[-1]
+    assert message.startswith(f"error: cannot start from {tmp_path / 'one'}: missing head_same/")
+    assert not (tmp_path / "two" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("binary", ["train", "finetune"])
+def test_a_run_needs_a_workdir(binary, config, multi_task):
+    flag = f"--config={config}" if binary == "train" else f"--init_from={multi_task}"
+    done = run(binary, flag)
     assert done.returncode == 1
     assert "--workdir is needed, and with --dry_run nothing is written" in done.stderr

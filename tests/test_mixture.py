@@ -41,23 +41,46 @@ def test_proportional_sees_every_example_exactly_once_an_epoch(sizes, batch_by, 
         (dict(mode="annealed", annealed_floor=0, examples_per_epoch=30), 0, {"a": 1, "b": 4, "c": 25}),
         (dict(mode="annealed", annealed_floor=0, examples_per_epoch=80), 1, {"a": 10, "b": 20, "c": 50}),
         (dict(mode="annealed", annealed_floor=0, examples_per_epoch=30), 2, {"a": 10, "b": 10, "c": 10}),
+        # A floor of 1/2: the exponent goes 1, 3/4, 1/2. 100, 400, 2500 to 3/4 are 31.6, 89.4, 353.6.
+        (dict(mode="annealed", annealed_floor=0.5, examples_per_epoch=30), 0, {"a": 1, "b": 4, "c": 25}),
+        (dict(mode="annealed", annealed_floor=0.5, examples_per_epoch=80), 1,
+         {"a": 5, "b": 15, "c": 60}),
+        (dict(mode="annealed", annealed_floor=0.5, examples_per_epoch=80), 2,
+         {"a": 10, "b": 20, "c": 50}),
+        (dict(mode="uniform", examples_per_epoch=31), 0, {"a": 11, "b": 10, "c": 10}),
         (dict(mode="uniform"), 0, {"a": 1000, "b": 1000, "c": 1000}),
     ],
 )  # fmt: skip
-def test_counts_worked_out_by_hand(settings, epoch, expected):
+@pytest.mark.parametrize("batch_by", ["task", "example"])
+def test_counts_worked_out_by_hand(settings, batch_by, epoch, expected):
     sizes = {"a": 100, "b": 400, "c": 2500}
-    assert task_counts(MixtureSettings(**settings), sizes, epoch, epochs=3) == expected
+    settings = MixtureSettings(**settings, batch_by=batch_by)
+    assert task_counts(settings, sizes, epoch, epochs=3) == expected
+    drawn = Counter(task for task, _ in examples(plan_epoch(settings, sizes, 0, epoch, 3)))
+    assert drawn == dict(enumerate(expected.values()))
+
+
+def test_a_run_of_one_epoch_is_annealed_from_its_start():
+    settings = MixtureSettings(mode="annealed", annealed_floor=0.5, examples_per_epoch=30)
+    sizes = {"a": 100, "b": 400, "c": 2500}
+    assert task_counts(settings, sizes, 0, epochs=1) == {"a": 1, "b": 4, "c": 25}
 
 
 @given(
     SIZES,
-    st.sampled_from(["uniform", "temperature", "annealed"]),
+    st.sampled_from(["uniform", "temperature", "annealed", "weights"]),
+    BATCH_BY,
     st.integers(1, 200),
     st.integers(0, 2**32),
     st.integers(1, 4),
 )
-def test_no_example_comes_again_before_all_of_its_task_were_seen(sizes, mode, total, seed, epochs):
-    settings = MixtureSettings(mode=mode, examples_per_epoch=total)
+def test_no_example_comes_again_before_all_of_its_task_were_seen(
+    sizes, mode, batch_by, total, seed, epochs
+):
+    weights = {name: 1 + number for number, name in enumerate(sizes)} if mode == "weights" else {}
+    settings = MixtureSettings(
+        mode=mode, batch_by=batch_by, weights=weights, examples_per_epoch=total
+    )
     seen = Counter()
     for epoch in range(epochs):
         order = examples(plan_epoch(settings, sizes, seed, epoch, epochs))
@@ -68,9 +91,16 @@ def test_no_example_comes_again_before_all_of_its_task_were_seen(sizes, mode, to
         assert max(times) - min(times) <= 1
 
 
-@given(SIZES, BATCH_BY, st.integers(0, 2**32), st.integers(0, 3))
-def test_the_order_depends_on_seed_and_epoch_alone(sizes, batch_by, seed, epoch):
-    settings = MixtureSettings(batch_by=batch_by)
+@given(
+    SIZES,
+    st.sampled_from(["proportional", "uniform", "temperature", "annealed", "weights"]),
+    BATCH_BY,
+    st.integers(0, 2**32),
+    st.integers(0, 3),
+)
+def test_the_order_depends_on_seed_and_epoch_alone(sizes, mode, batch_by, seed, epoch):
+    weights = {name: 1 + number for number, name in enumerate(sizes)} if mode == "weights" else {}
+    settings = MixtureSettings(mode=mode, batch_by=batch_by, weights=weights)
     first = examples(plan_epoch(settings, sizes, seed, epoch, 4))
     plan_epoch(settings, sizes, seed + 1, epoch, 4)
     np.random.seed(0)

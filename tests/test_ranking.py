@@ -367,6 +367,16 @@ def test_ranking_metrics_by_hand():
 # --- the whole way ---
 
 
+def add_answers(path):
+    """Adds the task `answers` to a config that `write_experiment` wrote."""
+    for split, count in (("train", 40), ("dev", 20)):
+        write_answers(path.parent / "data", f"answers_{split}.jsonl", count, seed=count)
+    splits = {s: {"file": f"answers_{s}.jsonl", "candidate_lists": True} for s in ("train", "dev")}
+    tree = yaml.safe_load(path.read_text())
+    tree["tasks"]["answers"] = {**ANSWERS, "splits": splits}
+    path.write_text(yaml.safe_dump(tree))
+
+
 def write_answers(folder, name, queries, seed):
     rng = random.Random(seed)
     rows = []
@@ -408,6 +418,22 @@ def test_a_ranking_task_learns_beside_others(trained):
     assert dev["mood"]["dev"]["accuracy"] > 0.9
     train = [json.loads(x) for x in lines if json.loads(x)["kind"] == "train"]
     assert sum(x["examples"].get("answers", 0) for x in train) == 8 * 300  # Queries.
+
+
+def test_what_incomplete_questions_leave_is_told_when_they_are_read_and_from_the_store(tmp_path):
+    path = write_experiment(tmp_path, training={"epochs": 1})
+    lines = ["question\tanswer\tlabel", "q\ta\tright", "q\tb\twrong", "r\tc\tright"]
+    (tmp_path / "data" / "asked.tsv").write_text("\n".join(lines) + "\n")
+    tree = yaml.safe_load(path.read_text())
+    ranking = {"incomplete_groups": "skip"}
+    tree["tasks"] = {
+        "answers": {**ANSWERS, "splits": {"train": {"file": "asked.tsv"}}, "ranking": ranking}
+    }
+    path.write_text(yaml.safe_dump(tree))
+    for number in (1, 2):  # The second finds the tokens stored.
+        done = run("train", f"--config={path}", f"--workdir={tmp_path / str(number)}")
+        assert done.returncode == 0, done.stderr
+        assert "answers/train: 1 of 2 queries " in done.stderr
 
 
 def test_written_predictions_rank_each_query(trained):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_ranking import add_answers
 from test_resume import KILLER, assert_equal_runs
 from tiny import run, write_experiment
 
@@ -31,7 +32,16 @@ NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
     "training": {"epochs": 1, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
 }
-NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near")]
+NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near", "answers")]
+NO_HEAD_DROPOUT += ["--set=tasks.same.head=san"]
+NO_HEAD_DROPOUT += ['--set=tasks.same.san={"steps": 2, "prediction_dropout": 0}']
+
+
+def write_all_kinds(folder, **sections):
+    """A config with a task of every kind: classification, by a SAN head too, similarity, ranking."""
+    path = write_experiment(folder, **sections)
+    add_answers(path)
+    return path
 
 
 def records(workdir):
@@ -68,7 +78,7 @@ def assert_same_steps(one, two):
 def one_replica(tmp_path_factory):
     """The config of a run without dropout, and the run on one replica."""
     folder = tmp_path_factory.mktemp("one")
-    path = write_experiment(folder, **NO_DROPOUT)
+    path = write_all_kinds(folder, **NO_DROPOUT)
     done = run("train", f"--config={path}", f"--workdir={folder / 'run'}", *NO_HEAD_DROPOUT)
     assert done.returncode == 0, done.stderr
     return path, folder / "run"
@@ -84,7 +94,7 @@ def test_one_replica_equals_two(one_replica, tmp_path):
 
 
 def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
-    path = write_experiment(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
+    path = write_all_kinds(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
     for name, devices in (("1", "--devices=CPU:0"), ("2", TWO)):
         flags = [f"--config={path}", f"--workdir={tmp_path / name}", devices, *NO_HEAD_DROPOUT]
         done = run("train", *flags)

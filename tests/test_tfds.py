@@ -181,6 +181,44 @@ def test_rows_of_the_real_files_come_back_from_tfds(name, data_dir, tmp_path):
     check_same_rows(builtin_tasks()[name], ("dev", "test"), data_dir, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "tfds_name", "names"),
+    [
+        ("snli", "snli", ("entailment", "neutral", "contradiction")),
+        ("scitail", "sci_tail", ("entails", "neutral")),
+    ],
+)
+def test_real_pairs_without_uids_come_back_from_tfds_in_order(
+    name, tfds_name, names, data_dir, tmp_path
+):
+    """SNLI and SciTail, with rows that have no label as TFDS marks them."""
+    task = builtin_tasks()[name]
+    rows = read_split(task, "dev", data_dir)
+    columns = {
+        builtin_tasks("tfds")[name].splits["dev"].column_of(field): texts[:500]
+        for field, texts in rows.texts.items()
+    }
+    examples = [
+        {**dict(zip(columns, texts, strict=True)), "label": task.labels[int(label)]}
+        for *texts, label in zip(*columns.values(), rows.labels, strict=False)
+    ]
+    unlabelled = range(0, 500, 7) if name == "snli" else ()
+    for number in unlabelled:
+        examples[number]["label"] = -1
+    features = {**dict.fromkeys(columns, TEXT), "label": classes(*names)}
+    version = str(tfds.builder(tfds_name, data_dir=tmp_path).info.version)
+    prepare(
+        tmp_path, tfds_name, features, {"validation": examples}, version, disable_shuffling=True
+    )
+    found = from_tfds(name, "dev", tmp_path)
+    kept = [number for number in range(500) if number not in unlabelled]
+    assert found.uids == list(map(str, kept))
+    assert found.labels.tolist() == [rows.labels[number] for number in kept]
+    for field, texts in found.texts.items():
+        assert texts == [rows.texts[field][number] for number in kept]
+    assert len(set(found.labels.tolist())) == len(task.labels)
+
+
 def test_the_class_numbers_of_tfds_are_other_than_ours():
     features = tfds.builder("glue/rte", data_dir="nowhere").info.features
     assert features["label"].names == ["entailment", "not_entailment"]

@@ -3,8 +3,9 @@
     python tools/domain_adaptation.py --config=configs/snli_adaptation.yaml --init_from=runs/mtdnn \
         --counts=549,5493 --samplings=3 --workdir=runs/snli_adaptation --data_dir=DATA
 
-Writes results.json and the picture curves.png, and prints a table. Every training has a run
-directory of its own below the workdir: the same command goes on where it was interrupted.
+Writes results.json, the table results.md, which it prints as well, and the picture curves.png. Every
+training has a run directory of its own below the workdir: the same command goes on where it was
+interrupted.
 """
 
 import sys

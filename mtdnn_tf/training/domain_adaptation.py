@@ -5,10 +5,9 @@ beside the plain encoder.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +21,7 @@ from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.training import train
 
 PLAIN, MULTI_TASK = "plain", "multi_task"
-RESULTS_FILE, PLOT_FILE = "results.json", "curves.png"
+RESULTS_FILE, TABLE_FILE, PLOT_FILE = "results.json", "results.md", "curves.png"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Point:
 
     Attributes:
         start: `plain` (the pretrained encoder) or `multi_task` (the run).
-        examples: Number of training examples (in a ranking task, queries).
+        examples: Number of training examples; in a ranking task of candidates, of the first sampling.
         scores: The task's dev score after the last epoch of each sampling, a fraction.
     """
 
@@ -85,7 +84,7 @@ class DomainAdaptation:
         self._strategy = strategy or tf.distribute.get_strategy()
 
     def run(self) -> list[Point]:
-        """Trains what is not trained yet; writes `results.json` and `curves.png`.
+        """Trains what is not trained yet; writes `results.json`, `results.md` and `curves.png`.
 
         Raises:
             UserError: See `train`; a part leaves no example of a label.
@@ -102,9 +101,13 @@ class DomainAdaptation:
             "metrics": self._task.metrics,
             "multi_task_run": self._run,
             "encoder": self._experiment.encoder.pretrained,
-            "points": [asdict(p) | {"mean": p.mean, "deviation": p.deviation} for p in points],
+            "points": [
+                asdict(p) | {"mean": p.mean, "deviation": p.deviation, "n": len(p.scores)}
+                for p in points
+            ],
         }
         write_atomically(self._workdir / RESULTS_FILE, json.dumps(record, indent=2) + "\n")
+        write_atomically(self._workdir / TABLE_FILE, markdown(table(points)))
         plot(points, f"{self._task.name} dev, {', '.join(self._task.metrics)}",
              self._workdir / PLOT_FILE)  # fmt: skip
         return points
@@ -132,7 +135,7 @@ class DomainAdaptation:
         return data[f"{self._task.name}/train"]["examples"], last["scores"][self._task.name]
 
 
-def table(points: Sequence[Point]) -> Iterator[dict[str, Any]]:
+def table(points: Sequence[Point]) -> Iterator[dict[str, str]]:
     """One row a size: examples, n, and mean and standard deviation of both starts, in percent."""
     for plain, multi in zip(points[::2], points[1::2], strict=True):
         yield {
@@ -141,6 +144,13 @@ def table(points: Sequence[Point]) -> Iterator[dict[str, Any]]:
             "plain encoder": f"{100 * plain.mean:.1f} ± {100 * plain.deviation:.1f}",
             "multi-task run": f"{100 * multi.mean:.1f} ± {100 * multi.deviation:.1f}",
         }
+
+
+def markdown(rows: Iterable[dict[str, str]]) -> str:
+    """Rows with the same keys as a Markdown table, numbers to the right."""
+    first, *others = rows
+    lines = [list(first), ["---:"] * len(first), *(list(row.values()) for row in (first, *others))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def plot(points: Sequence[Point], metric: str, path: Path) -> None:

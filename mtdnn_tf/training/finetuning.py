@@ -1,7 +1,7 @@
 """Fine-tuning of a multi-task model for each task on its own (arXiv 1901.11504, section 4)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.loading import load
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.training.dry_run import dry_run
 from mtdnn_tf.training.evaluation import evaluate
 from mtdnn_tf.training.training import train
 
@@ -71,7 +72,7 @@ class FineTuning:
 
     Args:
         experiment: With the run to start from, and all tasks.
-        workdir: The folder for the run directories.
+        workdir: The folder for the run directories; None for dry runs.
         tasks: Names of the tasks to fine-tune for; by default all.
         strategy: The distribution strategy; by default the current one.
 
@@ -82,11 +83,11 @@ class FineTuning:
     def __init__(
         self,
         experiment: Experiment,
-        workdir: Path,
+        workdir: Path | None,
         tasks: Sequence[str] = (),
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        self._experiment, self._workdir = experiment, workdir
+        self._experiment = experiment
         self._strategy = strategy or tf.distribute.get_strategy()
         heads = {task.name: task for task in experiment.heads}
         for name in tasks:
@@ -95,10 +96,23 @@ class FineTuning:
                     f"--tasks: no task {name!r} to fine-tune{did_you_mean(name, heads)}"
                 )
         self._tasks = [heads[name] for name in tasks or heads]
-        if RunDirectory(workdir).exists:
-            raise UserError(
-                f"{workdir} is a run directory; choose a --workdir that is to hold one a task"
-            )
+        if workdir is not None:
+            self._workdir = workdir
+            if RunDirectory(workdir).exists:
+                raise UserError(
+                    f"{workdir} is a run directory; choose a --workdir that is to hold one a task"
+                )
+
+    def dry_runs(self) -> Iterator[str]:
+        """Builds every task's copy and takes a few steps; what was built, a text a task.
+
+        Raises:
+            UserError: See `dry_run`.
+        """
+        for task in self._tasks:
+            keras.backend.clear_session()
+            built = dry_run(single_task(self._experiment, task.name), self._strategy)
+            yield f"fine-tuning for {task.name}: {built}"
 
     def run(self) -> FineTuningReport:
         """Trains every task's copy that is not trained yet, and compares.
