@@ -74,7 +74,7 @@ class MTDNN:
         spec = self.task(task)
         if isinstance(texts, str):
             raise UserError(f"texts: expected a list of examples, found one string: {texts!r}")
-        examples = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        examples = [tuple(t) if isinstance(t, tuple | list) else (t,) for t in texts]
         for example in examples:
             if len(example) != len(spec.fields) or not all(isinstance(t, str) for t in example):
                 raise UserError(f"{task} takes {', '.join(spec.fields)}; found {example!r}")

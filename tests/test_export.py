@@ -2,15 +2,18 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from test_ranking import add_answers
@@ -22,7 +25,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import encoder_of, padded_inputs
 from mtdnn_tf.serving import saved_model
 from mtdnn_tf.serving.saved_model import export
-from mtdnn_tf.serving.servable import Servable
+from mtdnn_tf.serving.servable import Servable, read_tensor
 from mtdnn_tf.serving.signatures import mixed_answers, without_padding
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.serving.versions import versions
@@ -247,6 +250,31 @@ def test_the_weights_are_stored_once(exported, loaded):
     assert stored(exported) == pytest.approx(parameters, rel=0.01)
 
 
+def test_a_warm_up_file_that_is_cut_off_is_told(exported, server, tmp_path):
+    path = tmp_path / WARMUP_FILE
+    path.parent.mkdir()
+    path.write_bytes((exported / WARMUP_FILE).read_bytes()[:-5])
+    with pytest.raises(UserError, match=f"cannot warm up with {path}: "):
+        server.warm_up(tmp_path)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"no message")
+    with pytest.raises(UserError, match=f"cannot warm up with {path}: "):
+        server.warm_up(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "values"),
+    [("string", [2**31], {"string_val": [b"a"]}), ("int32", [2**31], {"int_val": [1]}),
+     ("string", [2], {"string_val": [b"a", b"b", b"c"]}), ("int32", [3], {"tensor_content": b"1"})],
+)  # fmt: skip
+def test_a_tensor_without_the_values_it_says_it_has_is_refused(dtype, shape, values):
+    proto = tf.TensorShape(shape).as_proto()
+    tensor = TensorProto(dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_shape=proto, **values)
+    with pytest.raises(ServingError, match="x: ") as caught:
+        read_tensor("x", tensor)
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.fixture(scope="module")
 def variants(workdir, tmp_path_factory):
     """The same run exported otherwise, by the flags."""
@@ -308,15 +336,18 @@ def test_ops_are_those_of_tensorflow_and_tensorflow_text_and_token_ids_need_no_t
         assert not function.attr["_XlaMustCompile"].b
 
     def ops_of(name):
-        found, waiting = set(), [name]
+        ops, seen, waiting = [], set(), [name]
         while waiting:
-            for node in functions[waiting.pop()]:
-                found.add(node.op)
-                called = [value.func.name for value in node.attr.values() if value.func.name]
-                called += [node.op] if node.op in functions else []
-                waiting += [name for name in called if name not in found]
-                found.update(called)
-        return found - functions.keys()
+            function = waiting.pop()
+            if function in seen:
+                continue
+            seen.add(function)
+            for node in functions[function]:
+                (waiting if node.op in functions else ops).append(node.op)
+                for value in node.attr.values():
+                    called = [value.func, *value.list.func]
+                    waiting += [f.name for f in called if f.name]
+        return set(ops)
 
     nodes = {node.name: node for node in graph.graph_def.node}
     by_signature = {}
@@ -407,8 +438,25 @@ def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, 
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
-def test_a_run_without_a_checkpoint_is_told(workdir, tmp_path):
-    done = run("export", f"--workdir={tmp_path}", f"--export_dir={tmp_path / 'models'}")
-    assert done.returncode == 1
-    assert "is not a run directory" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "models").exists()
+def test_a_run_without_a_checkpoint_and_a_folder_that_is_none_are_told(workdir, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(workdir, bare, ignore=shutil.ignore_patterns("best"))
+    for folder, message in (
+        (bare, f"no checkpoint in {bare}/checkpoints/best"),
+        (tmp_path, "is not a run directory"),
+    ):
+        done = run("export", f"--workdir={folder}", f"--export_dir={tmp_path / 'models'}")
+        assert done.returncode == 1
+        assert message in done.stderr.splitlines()[-1]
+        assert not (tmp_path / "models").exists()
+
+
+def test_the_card_has_the_figures_of_what_is_exported_alone(workdir, tmp_path, quick_save):
+    best = export(workdir, tmp_path / "tiny", precision="bfloat16")
+    last = export(workdir, tmp_path / "tiny", checkpoint="last")
+    assert (
+        "computed in float32; here it computes in bfloat16" in (best / "MODEL_CARD.md").read_text()
+    )
+    card = (last / "MODEL_CARD.md").read_text()
+    assert "Not measured for this checkpoint" in card
+    assert "| mood dev |" not in card

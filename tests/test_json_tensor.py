@@ -74,6 +74,7 @@ def test_a_signature_is_asked_for_by_name():
         ({"instances": [None]}, "Type: NoneType is not of expected type: string"),
         ({"instances": [{"b64": "?"}]}, "Unable to base64 decode"),
         ({"inputs": {"txet": ["a"]}}, "Missing named input: text"),
+        (b'{"instances": ["\\ud83d"]}', "text: not UTF-8"),
     ],
 )
 def test_what_is_not_a_request_is_told(tree, message):

@@ -22,12 +22,14 @@ class StandIn:
     opened: list["StandIn"] = []  # noqa: RUF012
 
     def __init__(self, folder):
-        if not (folder / "model").exists():
+        if not (folder / "model").exists() or not list(folder.glob("parts/*")):
             raise UserError(f"cannot load the model in {folder}: it is broken")
         self.name, self.closed = folder.name, False
         StandIn.opened.append(self)
 
     def warm_up(self, folder):
+        if (folder / "model").read_text() == "odd":
+            raise RuntimeError("nobody has thought of that")
         if (folder / "model").read_text() == "cold":
             raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "the warm-up was not answered")
 
@@ -47,7 +49,8 @@ def _stand_ins(monkeypatch):
 
 
 def write(folder, version, text="good"):
-    (folder / str(version)).mkdir(parents=True, exist_ok=True)
+    (folder / str(version) / "parts").mkdir(parents=True, exist_ok=True)
+    (folder / str(version) / "parts" / "one").touch()
     (folder / str(version) / "model").write_text(text)
 
 
@@ -138,6 +141,37 @@ def test_a_version_that_cannot_be_loaded_does_not_push_out_the_one_that_is(tmp_p
     write(tmp_path, 2)  # Mended: the folder has changed.
     manager.poll()
     assert states(manager) == {2: "AVAILABLE", 1: "END"}
+
+
+def test_a_version_that_is_still_being_copied_is_served_when_it_is_whole(tmp_path):
+    (tmp_path / "1/parts").mkdir(parents=True)
+    (tmp_path / "1/model").write_text("good")
+    manager, _ = managed(tmp_path)
+    manager.poll()
+    assert states(manager) == {1: "END"}
+    time.sleep(0.02)  # So that the time of the change is another.
+    (tmp_path / "1/parts/one").touch()  # Which leaves the version's own folder as it was.
+    manager.poll()
+    assert states(manager) == {1: "AVAILABLE"}
+
+
+def test_whatever_is_wrong_with_a_version_the_next_one_is_looked_for(tmp_path):
+    write(tmp_path, 1)
+    manager, _ = managed(tmp_path)
+    manager.start(0.001)
+    write(tmp_path, 2, "odd")
+    deadline = time.monotonic() + 30
+    while len(StandIn.opened) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert answer(manager) == 1
+    write(tmp_path, 3)
+    while states(manager).get(3) != "AVAILABLE":
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert answer(manager) == 3
+    manager.stop()
+    assert all(model.closed for model in StandIn.opened)
 
 
 def test_a_version_whose_warm_up_fails_is_not_served_and_not_kept(tmp_path):

@@ -30,10 +30,12 @@ assert (first != second).any()
 TWO = "--devices=CPU:0,CPU:1"
 NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
-    "training": {"epochs": 1, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
+    "batch": {"rows": 4, "length": 64},
+    "training": {"epochs": 2, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
 }
 NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near", "answers")]
-NO_HEAD_DROPOUT += ["--set=tasks.same.head=san"]
+# Without the sigmoid the bias of a ranking head has no gradient, and Adam makes much of rounding errors.
+NO_HEAD_DROPOUT += ["--set=tasks.same.head=san", "--set=tasks.answers.ranking.activation=sigmoid"]
 NO_HEAD_DROPOUT += ['--set=tasks.same.san={"steps": 2, "prediction_dropout": 0}']
 
 
@@ -49,13 +51,13 @@ def records(workdir):
     return [json.loads(line) for line in lines]
 
 
-def assert_same_steps(one, two):
+def assert_same_steps(one, two, clip_norm=0.3):
     """Two runs had the same losses at each loop of steps, and end with the same model."""
     first, second = records(one), records(two)
     assert len(first) == len(second) > 5
     assert [r["step"] for r in first if r["kind"] == "train"][-1] >= 20
     norms = [record["gradient_norm"] for record in first if record["kind"] == "train"]
-    assert min(norms) > 0.3, "clipping must be active, or this test shows little"
+    assert min(norms) > clip_norm, "clipping must be active, or this test shows little"
     for a, b in zip(first, second, strict=True):
         assert a["step"] == b["step"]
         if a["kind"] == "train":
@@ -89,17 +91,18 @@ def test_one_replica_equals_two(one_replica, tmp_path):
     flags = [f"--config={path}", f"--workdir={tmp_path / 'two'}", TWO, *NO_HEAD_DROPOUT]
     two = run("train", *flags)
     assert two.returncode == 0, two.stderr
-    assert "4 rows of 48 slots on 2 replicas" in two.stdout
+    assert "4 rows of 64 slots on 2 replicas" in two.stdout
     assert_same_steps(one, tmp_path / "two")
 
 
 def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
     path = write_all_kinds(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
+    clip = 0.05  # The ranking task's gradients alone are small.
     for name, devices in (("1", "--devices=CPU:0"), ("2", TWO)):
         flags = [f"--config={path}", f"--workdir={tmp_path / name}", devices, *NO_HEAD_DROPOUT]
-        done = run("train", *flags)
+        done = run("train", *flags, f"--set=training.clip_norm={clip}")
         assert done.returncode == 0, done.stderr
-    assert_same_steps(tmp_path / "1", tmp_path / "2")
+    assert_same_steps(tmp_path / "1", tmp_path / "2", clip)
 
 
 @pytest.mark.parametrize("devices", ["--devices=CPU:0", TWO])

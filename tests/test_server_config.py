@@ -43,6 +43,16 @@ def test_the_newest_version_is_stable(model, tmp_path):
     assert list(found.model_version_policy.specific.versions) == [10]
     batching = read_text_message(tmp_path / "c/batching.config", BatchingParameters())
     assert batching == batching_parameters(threads=2)
+    # As the server's own tests and documentation write them.
+    text = " ".join((tmp_path / "c/batching.config").read_text().split())
+    assert text == (
+        "max_batch_size { value: 1024 } batch_timeout_micros { } "
+        "max_enqueued_batches { value: 100 } num_batch_threads { value: 2 } "
+        "pad_variable_length_inputs: true enable_large_batch_splitting { value: true } "
+        "max_execution_batch_size { value: 32 }"
+    )
+    text = " ".join((tmp_path / "c/monitoring.config").read_text().split())
+    assert text == 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
     monitoring = read_text_message(tmp_path / "c/monitoring.config", MonitoringConfig())
     assert monitoring.prometheus_config.enable
     assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
@@ -65,10 +75,12 @@ def test_every_message_is_parsed_back_as_it_was_written(tmp_path):
     key.write_text(KEY)
     certificate.write_text(CERTIFICATE)
     ssl = ssl_config(key, certificate, certificate, verify=True)
+    fields = [line.split(":")[0] for line in text_format.MessageToString(ssl).splitlines()]
+    assert fields == ["server_key", "server_cert", "custom_ca", "client_verify"]
     assert (ssl.server_key, ssl.server_cert, ssl.custom_ca) == (KEY, CERTIFICATE, CERTIFICATE)
     for message, empty in (
         (models_config("a", "/a", 1, 2), ModelServerConfig()),
-        (models_config("a", "/a"), ModelServerConfig()),
+        (models_config("a", "/a", 1), ModelServerConfig()),
         (batching_parameters(4, 64, 2000), BatchingParameters()),
         (monitoring_config(), MonitoringConfig()),
         (ssl, SSLConfig()),
@@ -96,7 +108,11 @@ def test_a_key_is_for_its_owners_eyes(model, tmp_path):
     ("flags", "message"),
     [
         (["--stable=3"], "--stable: {model} has no version 3; there are 1, 2, 10"),
-        (["--canary=4"], "--canary: {model} has no version 4; there are 1, 2, 10"),
+        (["--stable=1", "--canary=4"], "--canary: {model} has no version 4; there are 1, 2, 10"),
+        (
+            ["--canary=10"],
+            "--canary: expected --stable beside it, the version that others are to get",
+        ),
         (["--server_key={key}"], "--server_key and --server_cert: expected both or none"),
         (
             ["--server_key={cert}", "--server_cert={cert}"],

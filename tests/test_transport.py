@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
+from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from mtdnn_tf.errors import UserError
@@ -73,12 +74,18 @@ def serve(request):
             return f"127.0.0.1:{port}"
 
         @Request.application
-        def app(_):
+        def app(request):
+            if request.method == "GET":
+                outputs = {name: {"dtype": "DT_FLOAT"} for name in OUTPUTS}
+                tree = {"signature_def": {"near": {"outputs": outputs}}}
+                return Response(json.dumps({"metadata": {"signature_def": tree}}))
             code = script.next()
             if code is not None:
-                return Response('{"error": "as the script says"}', HTTP_STATUS.get(code, 500))
+                answer = Response('{"error": "as the script says"}', HTTP_STATUS.get(code, 500))
+                answer.headers["Retry-After"] = "1"
+                return answer
             columns = {name: value.tolist() for name, value in OUTPUTS.items()}
-            return Response(json.dumps({"outputs": {**columns, "other": [1]}}))
+            return Response(json.dumps({"outputs": columns}))
 
         server = build_rest_server(app, "127.0.0.1", 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -90,9 +97,9 @@ def serve(request):
         stop()
 
 
-def ask(address, **kwargs):
+def ask(address, text=b"a", **kwargs):
     with Client(address, **kwargs) as client:
-        return client.call("near", {"a": np.array([b"a"], object)}, ["score"])
+        return client.call("near", {"a": np.array([text], object)}, ["score"])
 
 
 UNAVAILABLE, INTERNAL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL
@@ -101,6 +108,12 @@ UNAVAILABLE, INTERNAL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL
 def test_a_server_that_is_unavailable_for_a_while_is_asked_again(serve):
     script = Script(UNAVAILABLE, UNAVAILABLE)
     assert ask(serve(script))["score"].tolist() == [0.5]
+    assert script.asked == 3
+
+
+def test_a_large_request_is_sent_again_as_well(serve):
+    script = Script(UNAVAILABLE, UNAVAILABLE)
+    assert ask(serve(script), text=b"a" * 1_000_000)["score"].tolist() == [0.5]
     assert script.asked == 3
 
 
@@ -164,6 +177,52 @@ def test_an_encrypted_connection_is_made_with_the_authority_alone(certificate):
             assert caught.value.code == UNAVAILABLE
     finally:
         server.stop(None)
+
+
+def test_a_server_may_ask_for_the_clients_certificate(certificate):
+    key, certificate = certificate
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())], certificate.read_bytes(), True
+    )
+    server, port = grpc_server(Script(), credentials)
+    address, own = f"localhost:{port}", {"client_key": key, "client_certificate": certificate}
+    try:
+        found = ask(address, root_certificates=certificate, **own)
+        assert found["score"].tolist() == [0.5]
+        with pytest.raises(ServingError):
+            ask(address, root_certificates=certificate, attempts=1, timeout=5)
+    finally:
+        server.stop(None)
+
+
+def test_rest_is_encrypted_with_the_authority_alone(certificate, monkeypatch):
+    key, certificate = certificate
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none.pem")  # What is given counts for more.
+
+    @Request.application
+    def app(request):
+        outputs = {"score": {"dtype": "DT_FLOAT"}}
+        tree = {"signature_def": {"near": {"outputs": outputs}}}
+        return Response(json.dumps({"metadata": {"signature_def": tree}, "outputs": [0.5]}))
+
+    server = ThreadedWSGIServer("localhost", 0, app, ssl_context=(str(certificate), str(key)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"https://localhost:{server.port}"
+    try:
+        assert ask(address, root_certificates=certificate)["score"].tolist() == [0.5]
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        with pytest.raises(ServingError):
+            ask(address, attempts=1)
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("options", [{"tls": True}, {"root_certificates": True}])
+def test_encryption_is_never_left_out_silently(options, certificate):
+    if "root_certificates" in options:
+        options = {"root_certificates": certificate[1]}
+    with pytest.raises(UserError, match=r"http://localhost:1: expected https://"):
+        Client("http://localhost:1", **options)
 
 
 @pytest.mark.parametrize("scheme", ["", "https://"])

@@ -49,6 +49,7 @@ class _Clients:
     def __init__(self, address: str, tasks: Sequence[tuple[str, bool]], count: int) -> None:
         self.seconds: list[float] = []
         self.errors: list[str] = []
+        self.answered = [0] * count
         self._address, self._tasks = address, tasks
         self._stopped = threading.Event()
         self._threads = [
@@ -77,10 +78,13 @@ class _Clients:
                 examples = [(text, draw.choice(TEXTS)) for text in texts] if is_pair else texts
                 start = time.perf_counter()
                 try:
-                    client.predict(task, examples)
-                except UserError as error:
-                    self.errors.append(str(error))
+                    answers = client.predict(task, examples)
+                    if len(answers) != len(examples):
+                        raise ValueError(f"{len(answers)} answers to {len(examples)} examples")
+                except Exception as error:  # Whatever it is, it is a request that failed.
+                    self.errors.append(f"{type(error).__name__}: {error}")
                 self.seconds.append(time.perf_counter() - start)
+                self.answered[seed] += 1
 
 
 def _resident_mib(process: subprocess.Popen) -> float:
@@ -163,6 +167,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     print(f"latency p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     print(f"memory {before:.0f} MiB, {after:.0f} MiB at the end: {growth:+.1f} %")
     print(f"the new version was served, and the old one given up, after {swapped:.0f} seconds")
+    if not all(clients.answered):
+        raise UserError(f"{clients.answered.count(0)} clients had no answer at all")
     if clients.errors:
         raise UserError(f"{len(clients.errors)} requests failed, the first: {clients.errors[0]}")
     if growth > values.most_growth:

@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+import grpc
 import numpy as np
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.errors import UserError
+from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.tasks.prediction import Prediction
 
@@ -46,13 +47,16 @@ class Client:
         timeout: Deadline of a request in seconds; over REST, of each attempt.
         attempts: How often a request is sent while the server is UNAVAILABLE; other errors are
             never tried again.
-        tls: Whether gRPC is encrypted.
-        root_certificates: PEM file of who signed the server's certificate, which means `tls`.
+        tls: Whether gRPC is encrypted; so it is where a certificate is given. REST is at `https://`.
+        root_certificates: PEM file of who signed the server's certificate; by default the system's.
+        client_key: PEM file of a private key, for servers that ask for a client's certificate.
+        client_certificate: PEM file of its certificate.
         batch_size: Examples of a request at most; more of them are several requests.
         concurrency: Requests that are under way at once.
 
     Raises:
-        UserError: `version` and `label` are both given, or the PEM file cannot be read.
+        UserError: `version` and `label` are both given, a PEM file cannot be read, or certificates
+            are given for an address that is not encrypted.
     """
 
     def __init__(
@@ -66,12 +70,16 @@ class Client:
         attempts: int = 4,
         tls: bool = False,
         root_certificates: str | Path | None = None,
+        client_key: str | Path | None = None,
+        client_certificate: str | Path | None = None,
         batch_size: int = 32,
         concurrency: int = 8,
     ) -> None:
         from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-        from mtdnn_tf.serving.transport import GrpcTransport, RestTransport
+        from mtdnn_tf.serving.grpc_transport import GrpcTransport
+        from mtdnn_tf.serving.rest_transport import RestTransport
+        from mtdnn_tf.serving.transport import Security
 
         if version is not None and label is not None:
             raise UserError("expected a version or a label, found both")
@@ -81,12 +89,14 @@ class Client:
             self._spec.version.value = version
         elif label is not None:
             self._spec.version_label = label
-        roots = Path(root_certificates) if root_certificates else None
+        files = (root_certificates, client_key, client_certificate)
+        security = Security(tls, *(Path(file) if file else None for file in files))
         self._transport: Transport
         if server.startswith(("http://", "https://")):
-            self._transport = RestTransport(server, timeout, attempts, roots, concurrency)
+            self._transport = RestTransport(server, timeout, attempts, security, concurrency)
         else:
-            self._transport = GrpcTransport(server, timeout, attempts, tls, roots)
+            self._transport = GrpcTransport(server, timeout, attempts, security)
+        self._fields: dict[str, list[str]] = {}
         self._batches = ThreadPoolExecutor(concurrency)
         self._callers = ThreadPoolExecutor(concurrency)
 
@@ -103,17 +113,25 @@ class Client:
 
         Raises:
             ServingError: The server does not answer, or refuses the request; says which it is.
-            UserError: The texts are not strings or pairs of them.
+            UserError: The texts are not what the task takes.
         """
+        if isinstance(texts, str):
+            raise UserError(f"texts: expected a list of examples, found one string: {texts!r}")
         return self.predict_mixed([(task, text) for text in texts])
 
     def predict_mixed(
         self, requests: Sequence[tuple[str, str | tuple[str, str]]]
     ) -> list[Prediction]:
         """Answers examples of any tasks, each a pair of a task and what `predict` takes."""
-        rows = [(task, *_pair(example)) for task, example in requests]
+        rows = []
+        for task, example in requests:
+            texts = example if isinstance(example, tuple | list) else (example,)
+            fields = self.fields_of(task)
+            if len(texts) != len(fields) or not all(isinstance(text, str) for text in texts):
+                raise UserError(f"{task} takes {', '.join(fields)}; found {example!r}")
+            rows.append((task, *texts, *[""] * (2 - len(texts))))
         columns = {
-            name: np.array([row[i].encode() for row in rows], object)
+            name: np.array([row[i].encode(errors="replace") for row in rows], object)
             for i, name in enumerate(("task", "sentence1", "sentence2"))
         }
         return self.predict_columns(MIXED, columns)
@@ -161,6 +179,24 @@ class Client:
         with self._named_errors(f", signature {signature!r}"):
             return self._transport.predict(spec, inputs, outputs)
 
+    def fields_of(self, task: str) -> list[str]:
+        """The names of a task's text fields, in alphabetical order; asked for once.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT; the model has no such task.
+        """
+        if task not in self._fields:
+            signatures = self.signatures()
+            is_task = {name for name in signatures if f"{name}_tokens" in signatures}
+            self._fields = {name: signatures[name] for name in is_task}
+        if task not in self._fields:
+            with self._named_errors():
+                raise ServingError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"the model has no task {task!r}{did_you_mean(task, self._fields)}",
+                )
+        return self._fields[task]
+
     def signatures(self) -> dict[str, list[str]]:
         """Signature name to the names of its inputs, in alphabetical order."""
         with self._named_errors():
@@ -202,15 +238,6 @@ class Client:
             raise ServingError(error.code, f"{where}: {error.code.name}: {error}") from error
 
 
-def _pair(example: Any) -> tuple[str, str]:
-    match example:
-        case str():
-            return example, ""
-        case (str() as one, str() as other):
-            return one, other
-    raise UserError(f"texts: expected a string or a pair of strings, found {example!r}")
-
-
 def _answers(outputs: Tensors) -> Iterator[Prediction]:
     """The rows of an answer to a task's signature, or to that of rows of all tasks."""
     for i in range(len(next(iter(outputs.values())))):
@@ -237,6 +264,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("batch_size", 32, "Examples of a request at most.", lower_bound=1)
     flags.DEFINE_bool("tls", False, "Encrypt gRPC.")
     flags.DEFINE_string("root_certificates", None, "PEM file of who signed the server's.")
+    flags.DEFINE_string("client_key", None, "PEM file of the client's own key.")
+    flags.DEFINE_string("client_certificate", None, "PEM file of the certificate of that key.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
@@ -244,6 +273,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.data.inputs import input_file
     from mtdnn_tf.files import write_atomically
     from mtdnn_tf.predictions import format_predictions
+    from mtdnn_tf.serving.texts import read_texts
 
     client = Client(
         values.server,
@@ -253,10 +283,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         timeout=values.timeout,
         tls=values.tls,
         root_certificates=values.root_certificates,
+        client_key=values.client_key,
+        client_certificate=values.client_certificate,
         batch_size=values.batch_size,
     )
     with client, input_file(values.input) as path:
-        uids, signature, columns = _read(client, values.task, path)
+        uids, signature, columns = read_texts(client, values.task, path)
         answers = client.predict_columns(signature, columns)
     records = (
         {"uid": uid, "label": answer.label, "probabilities": answer.probabilities}
@@ -270,47 +302,6 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     else:
         write_atomically(Path(values.output), text)
     return 0
-
-
-def _read(client: Client, task: str, path: Path) -> tuple[Sequence[str], str, Tensors]:
-    """Reads the texts of a file for a task, whose fields the server knows.
-
-    Returns:
-        Names of the rows, the signature that takes them, and its inputs.
-    """
-    from mtdnn_tf.data.inputs import has_names, read_inputs
-    from mtdnn_tf.errors import did_you_mean
-    from mtdnn_tf.tasks.spec import TaskSpec
-
-    signatures = client.signatures()
-    tasks = [name for name in signatures if f"{name}_tokens" in signatures]
-    if task not in tasks:
-        raise UserError(f"--task: the model has no task {task!r}{did_you_mean(task, tasks)}")
-    names = signatures[task]
-    # The server does not say in which order the fields are: without names, places count.
-    by_name = has_names(path, names)
-    fields = names if by_name else ["sentence1", "sentence2"][: len(names)]
-    kind = "pair_classification" if len(fields) == 2 else "single_classification"
-    rows = read_inputs(
-        TaskSpec(
-            name=task,
-            kind=kind,
-            fields=tuple(fields),
-            labels=("no", "yes"),  # Whatever they are: a file of texts has none.
-            metrics=("accuracy",),
-            splits={},
-        ),
-        path,
-    )
-    columns = {
-        name: np.array([text.encode() for text in texts], object)
-        for name, texts in rows.texts.items()
-    }
-    if by_name:
-        return rows.uids, task, columns
-    count = len(rows.uids)
-    columns.setdefault("sentence2", np.full(count, b"", object))
-    return rows.uids, MIXED, {"task": np.full(count, task.encode(), object), **columns}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Messages of tensorflow_model_server's configuration files that have no stubs in its Python package.
 
-Built at run time from the fields of its own definitions, so that what is written can be parsed back as
-the server parses it:
+Built at run time from the fields of its own definitions, for the text format, which knows fields by name
+(the numbers here are not always the server's):
 
 * `BatchingParameters`: servables/tensorflow/session_bundle_config.proto
 * `MonitoringConfig`, `PrometheusConfig`: config/monitoring_config.proto
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 PACKAGE = "tensorflow.serving"
 INT64_VALUE = ".google.protobuf.Int64Value"
-# Message to its fields in the order of their numbers, which begin at 1 and have no gaps.
+# Message to its fields, numbered from 1.
 FIELDS = {
     "BatchingParameters": {
         "max_batch_size": INT64_VALUE,
@@ -23,6 +23,8 @@ FIELDS = {
         "thread_pool_name": ".google.protobuf.StringValue",
         "allowed_batch_sizes": "repeated int64",
         "pad_variable_length_inputs": "bool",
+        "enable_large_batch_splitting": ".google.protobuf.BoolValue",
+        "max_execution_batch_size": INT64_VALUE,
     },
     "PrometheusConfig": {"enable": "bool", "path": "string"},
     "MonitoringConfig": {"prometheus_config": f".{PACKAGE}.PrometheusConfig"},

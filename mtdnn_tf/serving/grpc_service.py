@@ -19,7 +19,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from mtdnn_tf.serving.manager import ModelManager
-from mtdnn_tf.serving.servable import DEFAULT_SIGNATURE
+from mtdnn_tf.serving.servable import DEFAULT_SIGNATURE, read_tensor
 from mtdnn_tf.serving.status import ServingError
 
 Response = TypeVar("Response")
@@ -33,14 +33,7 @@ def predict(manager: ModelManager, request: PredictRequest) -> PredictResponse:
     Raises:
         ServingError: It cannot be answered.
     """
-    inputs = {}
-    for name, tensor in request.inputs.items():
-        try:
-            inputs[name] = tf.make_ndarray(tensor)
-        except (TypeError, ValueError) as error:
-            raise ServingError(
-                grpc.StatusCode.INVALID_ARGUMENT, f"{name}: not a tensor: {error}"
-            ) from error
+    inputs = {name: read_tensor(name, tensor) for name, tensor in request.inputs.items()}
     signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
     with manager.using(request.model_spec) as (number, servable):
         outputs = servable.run(signature, inputs, list(request.output_filter))

@@ -130,7 +130,10 @@ def _flatten(
 def _scalar(name: str, value: Any, kind: tf.DType) -> Any:
     if kind == tf.string:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            try:
+                return value.encode()
+            except UnicodeEncodeError as error:  # Half of a surrogate pair.
+                raise _invalid(f"{name}: not UTF-8: {_shown(value)}") from error
         if _is_base64(value):
             try:
                 return base64.b64decode(value["b64"], validate=True)
@@ -152,7 +155,10 @@ def _is_base64(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "..."
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 

@@ -22,11 +22,15 @@ def _define_flags() -> None:
     flags.DEFINE_string("model_base_path", None, "The model's folder, with its versions.")
     flags.DEFINE_string("model_name", "default", "What clients call the model.")
     flags.DEFINE_string("model_config_file", None, "Several models, policies, labels: a file.")
-    flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; by default this machine's own.")
-    flags.DEFINE_integer("port", 8500, "Port of gRPC; 0 takes a free one.")
-    flags.DEFINE_integer("rest_api_port", 8501, "Port of REST and the page; 0 takes a free one.")
+    flags.DEFINE_string("host", "127.0.0.1", "IPv4 address to listen at; by default loopback.")
+    flags.DEFINE_integer("port", 8500, "Port of gRPC; 0 takes a free one.", 0, 65535)
+    flags.DEFINE_integer(
+        "rest_api_port", 8501, "Port of REST and the page; 0 takes a free one.", 0, 65535
+    )
     flags.DEFINE_bool("enable_cors_support", False, "Let pages of other origins ask.")
-    flags.DEFINE_float("file_system_poll_wait_seconds", 1.0, "Pause between looks at the folders.")
+    flags.DEFINE_float(
+        "file_system_poll_wait_seconds", 1.0, "Pause between looks at the folders.", 0.1
+    )
     flags.DEFINE_integer("threads", 32, "Requests that gRPC works on at once.", lower_bound=1)
     flags.mark_flags_as_mutual_exclusive(["model_base_path", "model_config_file"], required=True)
 
@@ -69,9 +73,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
     stop.wait()
     print("stopping", flush=True)
+    calls_ended = rpc.stop(GRACE_SECONDS)
     rest.shutdown()
     rest.server_close()
-    rpc.stop(GRACE_SECONDS).wait()
+    calls_ended.wait()
     manager.stop()
     return 0
 

@@ -31,7 +31,7 @@ class _Version:
     servable: Servable | None = None
     users: int = 0
     error: str = ""
-    # When the folder was last changed: one that could not be loaded is tried again after a change.
+    # When its files were last changed: one that could not be loaded is tried again after a change.
     changed: float = 0.0
 
 
@@ -95,6 +95,8 @@ class ModelManager:
                 self.poll()
             except (UserError, OSError) as error:
                 logging.error("%s", error)
+            except Exception:  # Whatever it was, the next version may be better.
+                logging.exception("looking for new versions")
 
     def stop(self) -> None:
         """Ends the polling and frees all models, each when its requests are answered."""
@@ -108,22 +110,19 @@ class ModelManager:
     def _load(self, name: str, model: _Model, number: int) -> None:
         folder = Path(model.config.base_path) / str(number)
         try:
-            changed = folder.stat().st_mtime
+            # Of all files: those of a version that is being copied come after its folder.
+            changed = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
         except OSError:
-            return  # It has gone since it was listed, or a version is asked for that is not there.
+            return  # It has gone since it was listed.
         with self._changed:
             known = model.versions.get(number)
             is_known_bad = known and known.error and known.changed == changed
             if is_known_bad or (known and known.state == State.AVAILABLE):
                 return
             version = model.versions[number] = _Version(changed=changed)
-        servable = None
         try:
-            servable = Servable(folder)
-            servable.warm_up(folder)
+            servable = _open(folder)
         except UserError as error:
-            if servable:
-                servable.close()
             logging.error("%s, version %d: %s", name, number, error)
             with self._changed:
                 version.state, version.error = State.END, str(error)
@@ -225,6 +224,21 @@ class ModelManager:
                 else:
                     status.status.error_code = grpc.StatusCode.OK.value[0]
             return response
+
+
+def _open(folder: Path) -> Servable:
+    """Loads a version and warms it up.
+
+    Raises:
+        UserError: It cannot be loaded, or its warm-up is not answered.
+    """
+    servable = Servable(folder)
+    try:
+        servable.warm_up(folder)
+    except BaseException:
+        servable.close()
+        raise
+    return servable
 
 
 def _wanted(config: ModelConfig) -> list[int]:

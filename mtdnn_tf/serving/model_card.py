@@ -34,6 +34,8 @@ texts), and `encode` (vectors). `saved_model_cli show --dir . --all` lists input
 
 ## Dev metrics
 
+Of the run, whose encoder computed in {training_precision}; here it computes in {precision}.
+
 {metrics}
 ## Training data
 
@@ -47,7 +49,14 @@ licence of the encoder, and those of the data, apply to this model: look them up
 """
 
 
-def model_card(directory: RunDirectory, experiment: Experiment, name: str, number: int) -> str:
+def model_card(
+    directory: RunDirectory,
+    experiment: Experiment,
+    name: str,
+    number: int,
+    checkpoint: str,
+    precision: str,
+) -> str:
     """The card of a run's model, in Markdown.
 
     Args:
@@ -55,6 +64,8 @@ def model_card(directory: RunDirectory, experiment: Experiment, name: str, numbe
         experiment: Its experiment.
         name: What the model is called.
         number: The version.
+        checkpoint: Which of the run's: `best` or `last`.
+        precision: What the encoder computes in here.
     """
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
@@ -65,7 +76,9 @@ def model_card(directory: RunDirectory, experiment: Experiment, name: str, numbe
         version=version("mtdnn_tf"),
         tasks="".join(_task_row(task, experiment) for task in experiment.tasks.values()),
         request=f'{{"signature_name": "{first.name}", "instances": [{{{values}}}]}}',
-        metrics=_metrics(directory),
+        metrics=_metrics(directory, checkpoint),
+        training_precision=experiment.training.precision,
+        precision=precision,
         data="".join(
             f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()
@@ -87,7 +100,9 @@ def _task_row(task: TaskSpec, experiment: Experiment) -> str:
     return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
 
 
-def _metrics(directory: RunDirectory) -> str:
+def _metrics(directory: RunDirectory, checkpoint: str) -> str:
+    if checkpoint != "best":
+        return "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=last`.\n"
     dev = [record for record in directory.read_metrics() if record["kind"] == "dev"]
     if not dev:
         return "The run had no dev splits.\n"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import grpc
 from absl import logging
 from google.protobuf.json_format import MessageToDict
-from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
@@ -19,7 +19,7 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.grpc_service import SIGNATURE_DEF
+from mtdnn_tf.serving.grpc_service import SIGNATURE_DEF, metadata
 from mtdnn_tf.serving.json_tensor import read_request, write_response
 from mtdnn_tf.serving.manager import ModelManager
 from mtdnn_tf.serving.servable import DEFAULT_SIGNATURE, Servable
@@ -35,6 +35,7 @@ STATUS = re.compile(
 )
 PAGE = Path(__file__).with_name("page.html")
 MAX_BODY_BYTES = 64 << 20
+IDLE_SECONDS = 10
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
@@ -106,15 +107,13 @@ class RestApi:
             return write_response(servable.run(signature, inputs), is_rows)
 
     def _metadata(self, spec: ModelSpec) -> str:
-        with self._manager.using(spec) as (number, servable):
-            signatures = SignatureDefMap()
-            for name, definition in servable.signatures.items():
-                signatures.signature_def[name].CopyFrom(definition)
-        answered = ModelSpec(name=spec.name)
-        answered.version.value = number
+        request = GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
+        found = metadata(self._manager, request)
+        signatures = SignatureDefMap()
+        found.metadata[SIGNATURE_DEF].Unpack(signatures)
         return json.dumps(
             {
-                "model_spec": _to_dict(answered),
+                "model_spec": _to_dict(found.model_spec),
                 "metadata": {SIGNATURE_DEF: _to_dict(signatures)},
             },
             indent=1,
@@ -166,6 +165,8 @@ def _drain(request: Request) -> None:
 
 class _QuietHandler(WSGIRequestHandler):
     """Does not log every request."""
+
+    timeout = IDLE_SECONDS  # Python's name for how long a connection may keep a thread waiting.
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Logs nothing."""

@@ -62,9 +62,11 @@ def export(
         export_dir.mkdir(parents=True, exist_ok=True)
         name = export_dir.resolve().name
         _save(loaded, partial, name, freeze)
-        card = model_card(RunDirectory(workdir), loaded.experiment, name, version)
+        card = model_card(
+            RunDirectory(workdir), loaded.experiment, name, version, checkpoint, precision
+        )
         (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-        batching = text_format.MessageToString(batching_parameters(os.cpu_count() or 1))
+        batching = text_format.MessageToString(batching_parameters())
         (partial / BATCHING_FILE).write_text(batching, encoding="utf-8")
         partial.rename(folder)
     except (OSError, tf.errors.OpError) as error:

@@ -1,5 +1,7 @@
 """An exported model, loaded and run as the model server does it."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  Registers the ops of the tokenizer.
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from mtdnn_tf.errors import UserError
@@ -14,6 +18,7 @@ from mtdnn_tf.serving.status import ServingError, code_of_number
 from mtdnn_tf.serving.warmup import WARMUP_FILE
 
 DEFAULT_SIGNATURE = "serving_default"
+MOST_EXPANSION = 1024  # Values that a byte of a tensor may stand for.
 
 
 class Servable:
@@ -83,8 +88,7 @@ class Servable:
                 {output: definition.outputs[output].name for output in wanted}, feeds
             )
         except tf.errors.OpError as error:
-            reason = error.message.strip().splitlines()[0]
-            raise ServingError(code_of_number(error.error_code), reason) from error
+            raise ServingError(code_of_number(error.error_code), _reason(error)) from error
         except ValueError as error:  # A tensor whose shape the input cannot have.
             raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
 
@@ -92,18 +96,57 @@ class Servable:
         """Runs the requests that lie beside a model, if there are any.
 
         Raises:
-            ServingError: One of them is not answered; the model server then does not serve it.
+            UserError: The file is broken, or one of them is not answered; the model server then does
+                not serve the version.
         """
         path = folder / WARMUP_FILE
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 request = PredictionLog.FromString(record).predict_log.request
-                inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+                inputs = {name: read_tensor(name, value) for name, value in request.inputs.items()}
                 self.run(request.model_spec.signature_name, inputs)
+        except (tf.errors.OpError, DecodeError, ServingError) as error:
+            reason = _reason(error) if isinstance(error, tf.errors.OpError) else error
+            raise UserError(f"cannot warm up with {path}: {reason}") from error
 
     def close(self) -> None:
         """Frees the model's memory; nothing may be running."""
         self._session.close()
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """The line of an error in a graph that says what is wrong: the one before the node's."""
+    found = re.search(r"^(.+)\n\s*\[\[\{\{node", error.message, re.MULTILINE)
+    return found[1] if found else error.message.strip().splitlines()[0]
+
+
+def read_tensor(name: str, proto: TensorProto) -> np.ndarray:
+    """The array of a tensor that a client sent.
+
+    Args:
+        name: Name of the input, for the message.
+        proto: The tensor.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT; it has not as many values as its shape says. (One value or
+            none may stand for many: a few bytes would fill the memory.)
+    """
+    size = math.prod(dim.size for dim in proto.tensor_shape.dim)
+    if proto.dtype == tf.string.as_datatype_enum and len(proto.string_val) != size:
+        raise ServingError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{name}: expected {size} strings, as the shape says, found {len(proto.string_val)}",
+        )
+    if proto.ByteSize() * MOST_EXPANSION < size:
+        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{name}: {size} values, not so many")
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError) as error:
+        raise ServingError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{name}: not a tensor: {error}"
+        ) from error
 
 
 def _check_inputs(definition: object, inputs: Mapping[str, np.ndarray]) -> None:

@@ -28,6 +28,7 @@ MESSAGES = {
 }
 # In the folder of a version, for --enable_per_model_batching_parameters.
 BATCHING_FILE = "batching_params.pbtxt"
+MAX_REQUEST_ROWS = 1024  # The server refuses a request of more.
 METRICS_PATH = "/monitoring/prometheus/metrics"
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -48,37 +49,31 @@ def one_model(name: str, base_path: Path) -> ModelConfig:
 
 
 def models_config(
-    name: str, base_path: str, stable: int | None = None, canary: int | None = None
+    name: str, base_path: str, stable: int, canary: int | None = None
 ) -> ModelServerConfig:
     """What `--model_config_file` takes: one model, and the labels of its versions.
 
     Args:
         name: What clients call the model.
         base_path: The folder with its versions, where the server sees it.
-        stable: The version labelled so; without one the newest is served, and has no label.
+        stable: The version labelled so.
         canary: The version labelled so, served beside it.
-
-    Raises:
-        UserError: There is a canary and no stable version.
     """
-    if canary is not None and stable is None:
-        raise UserError("--canary: expected a --stable version beside it")
     config = ModelServerConfig()
     model = config.model_config_list.config.add(
         name=name, base_path=base_path, model_platform="tensorflow"
     )
-    labels = {"stable": stable, "canary": canary}
-    for label, number in labels.items():
-        if number is not None:
-            model.version_labels[label] = number
+    model.version_labels["stable"] = stable
+    if canary is not None:
+        model.version_labels["canary"] = canary
     served = sorted(set(model.version_labels.values()))
     model.model_version_policy.specific.versions.extend(served)
-    if not served:
-        model.model_version_policy.latest.num_versions = 1
     return config
 
 
-def batching_parameters(threads: int, max_batch_size: int = 32, timeout_micros: int = 0) -> Message:
+def batching_parameters(
+    threads: int | None = None, max_batch_size: int = 32, timeout_micros: int = 0
+) -> Message:
     """What `--batching_parameters_file` takes.
 
     There are no `allowed_batch_sizes`: the model does the work of the real tokens of a batch alone,
@@ -86,15 +81,19 @@ def batching_parameters(threads: int, max_batch_size: int = 32, timeout_micros: 
     signature knows where a row ends, whatever it is padded with.
 
     Args:
-        threads: Batches that are run at once.
-        max_batch_size: Rows of a batch at most; larger requests are refused by the server.
+        threads: Batches that are run at once; None for parameters of one model among others, whose
+            threads they share.
+        max_batch_size: Rows that are run at once at most; a larger request is run in parts.
         timeout_micros: How long a batch waits to fill up, in microseconds.
     """
     parameters: Any = BatchingParameters()
-    parameters.max_batch_size.value = max_batch_size
+    parameters.max_batch_size.value = max(MAX_REQUEST_ROWS, max_batch_size)
+    parameters.max_execution_batch_size.value = max_batch_size
+    parameters.enable_large_batch_splitting.value = True
     parameters.batch_timeout_micros.value = timeout_micros
     parameters.max_enqueued_batches.value = 100
-    parameters.num_batch_threads.value = threads
+    if threads is not None:
+        parameters.num_batch_threads.value = threads
     parameters.pad_variable_length_inputs = True
     return parameters
 
@@ -175,7 +174,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("served_path", None, "Where the server sees it, if not there.")
     flags.DEFINE_string("model_name", None, "What clients call it; by default its folder's name.")
     flags.DEFINE_string("output_dir", None, "The folder to write to.", required=True)
-    flags.DEFINE_integer("stable", None, "The version labelled stable; by default the newest.")
+    flags.DEFINE_integer(
+        "stable", None, "The version labelled stable; without a canary the newest."
+    )
     flags.DEFINE_integer("canary", None, "The version labelled canary.")
     flags.DEFINE_integer("batch_threads", 2, "Batches run at once: the server's cores.", 1)
     flags.DEFINE_integer("max_batch_size", 32, "Rows of a batch at most.", 1)
@@ -192,6 +193,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     found = versions(folder)
     if not found:
         raise UserError(f"--model_base_path: {folder} holds no version of a model")
+    if values.canary is not None and values.stable is None:
+        raise UserError("--canary: expected --stable beside it, the version that others are to get")
     stable = values.stable or found[-1]
     for name, number in (("stable", stable), ("canary", values.canary)):
         if number is not None and number not in found:

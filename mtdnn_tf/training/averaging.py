@@ -10,8 +10,8 @@ import tensorflow as tf
 class WeightAverage:
     """An exponential moving average of a model's trainable weights (Polyak averaging).
 
-    It is brought up to date between loops of steps, not in every step: that costs nothing, and weights
-    a few steps apart are nearly the same.
+    It is brought up to date between loops of steps, not in every step, which would read and write all
+    weights once more.
 
     Args:
         model: The model; it and this are made in the strategy's scope.
