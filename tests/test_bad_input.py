@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 
@@ -164,11 +163,14 @@ def test_files_may_not_grow_that_large(tmp_path):
     path = write_experiment(tmp_path)
     flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
     limit = 40_000  # Bytes a file: less than a checkpoint has.
-    done = run(
-        "train",
-        *flags,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    script = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+sys.argv[0] = "train"
+from mtdnn_tf.train import main
+main()
+"""
+    done = run("", *flags, script=script)
     assert done.returncode == 1, done.stderr
     assert "cannot write the checkpoint 0" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()

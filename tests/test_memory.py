@@ -140,10 +140,8 @@ def test_sixteen_bits_learn_what_float32_learns(precision, experiment, plain, tm
     last = {name: records(w)[-2]["loss"] for name, w in (("half", half), ("full", plain))}
     for task, loss in last["full"].items():
         assert last["half"][task] == pytest.approx(loss, rel=0.1, abs=0.05)
-    first = records(half)[0]
-    assert last["half"]["near"] < first["loss"]["near"], "the loss that falls fast"
     if precision == "mixed_float16":
-        assert first["skipped_steps"] + records(half)[-2]["skipped_steps"] <= 1
+        assert sum(r["skipped_steps"] for r in records(half) if r["kind"] == "train") <= 1
     assert all(np.isfinite(v).all() for v in variables.values())
 
 

@@ -51,7 +51,7 @@ def records(workdir):
     return [json.loads(line) for line in lines]
 
 
-def assert_same_steps(one, two, clip_norm=0.3):
+def assert_same_steps(one, two, clip_norm=0.3, atol=1e-5):
     """Two runs had the same losses at each loop of steps, and end with the same model."""
     first, second = records(one), records(two)
     assert len(first) == len(second) > 5
@@ -73,7 +73,7 @@ def assert_same_steps(one, two, clip_norm=0.3):
     assert len(names) > 60
     for name in names:
         values = [tf.train.load_variable(p, name) for p in paths]
-        np.testing.assert_allclose(*values, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(*values, atol=atol, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_step_compiled_by_xla_is_the_same_step(devices, one_replica, tmp_path)
     compiled = run("train", *flags, "--set=training.xla=on", env=env)
     assert compiled.returncode == 0, compiled.stderr
     assert list(dump.glob("*")), "XLA was not asked"
-    assert_same_steps(one, tmp_path / "xla")
+    assert_same_steps(one, tmp_path / "xla", atol=5e-5)  # Its sums are in another order.
 
 
 def test_two_replicas_evaluate_to_the_same_numbers_as_one(one_replica, tmp_path):

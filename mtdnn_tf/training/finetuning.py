@@ -138,18 +138,18 @@ class FineTuning:
         before: Metrics = {}
         after: Metrics = {}
         examples: dict[str, dict[str, int]] = {}
-        with self._strategy.scope():
-            for task in self._tasks:
-                for metrics, run in ((before, self._experiment.init.run), (after, None)):
-                    keras.backend.clear_session()
+        for task in self._tasks:
+            for metrics, run in ((before, self._experiment.init.run), (after, None)):
+                keras.backend.clear_session()  # Not in the scope, which would be lost with it.
+                with self._strategy.scope():
                     loaded = load(run or self._workdir / task.name)
-                    if task.name not in loaded.tasks:
-                        continue  # The task is new: there is nothing before.
-                    sources = open_dev([task], self._experiment.data, loaded.tokenizer)
-                    if sources:
-                        result = evaluate(loaded.runner, sources)
-                        metrics |= result.metrics
-                        examples |= result.examples
+                if task.name not in loaded.tasks:
+                    continue  # The task is new: there is nothing before.
+                sources = open_dev([task], self._experiment.data, loaded.tokenizer)
+                if sources:
+                    result = evaluate(loaded.runner, sources)
+                    metrics |= result.metrics
+                    examples |= result.examples
         return FineTuningReport(before, after, examples)
 
 
