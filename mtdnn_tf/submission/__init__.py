@@ -1,0 +1,1 @@
+"""Submissions to the GLUE benchmark."""

@@ -1,0 +1,135 @@
+"""What is wrong with a submission to GLUE."""
+
+import math
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, SCORES, GlueFile
+
+MOST_BYTES = 64 << 20  # Of one file; the largest, QQP, has under 4 MiB.
+MOST_FAULTS = 20  # Shown of one file.
+
+
+@dataclass
+class Report:
+    """What was found in a submission.
+
+    Attributes:
+        faults: For which GLUE would refuse it or misread it; each with file and line.
+        warnings: What is allowed and looks wrong.
+        shares: File to how often it has each value, a fraction; of scores there are none.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def check_submission(path: Path) -> Report:
+    """Reads a submission and lists all that is wrong with it.
+
+    Args:
+        path: The zip file.
+
+    Raises:
+        UserError: It cannot be read, or is not a zip file.
+    """
+    report = Report()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+            expected = {of_one.file: of_one for of_one in GLUE_FILES}
+            counts = Counter(info.filename for info in archive.infolist())
+            report.faults += [f"{name}: there {n} times" for name, n in counts.items() if n > 1]
+            report.faults += [
+                f"{name}: no file of a submission{did_you_mean(name.split('/')[-1], expected)}"
+                for name in members
+                if name not in expected
+            ]
+            for name, of_one in expected.items():
+                if name not in members:
+                    report.faults.append(f"{name}: is missing")
+                elif members[name].file_size > MOST_BYTES:
+                    report.faults.append(f"{name}: more than {MOST_BYTES >> 20} MiB")
+                else:
+                    with archive.open(name) as lines:
+                        _check_file(of_one, lines, report)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        # The last two are what an encrypted or oddly compressed file raises.
+        raise UserError(f"{path}: cannot be unpacked: {error}") from error
+    return report
+
+
+def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report) -> None:
+    values: Counter[str] = Counter()
+    faults = list(_faults_of_lines(of_one, lines, values))
+    report.faults += [f"{of_one.file}{fault}" for fault in faults[:MOST_FAULTS]]
+    if len(faults) > MOST_FAULTS:
+        report.faults.append(f"{of_one.file}: and {len(faults) - MOST_FAULTS} more")
+    total = sum(values.values())
+    if of_one.values:
+        report.shares[of_one.file] = {v: values[v] / total for v in of_one.values if total}
+    if len(values) == 1:
+        report.warnings.append(f"{of_one.file}: every prediction is {next(iter(values))}")
+
+
+def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -> Iterator[str]:
+    """Yields what is wrong, with the line in front; counts the predictions."""
+    rows = 0
+    number = 0
+    for number, raw in enumerate(lines, start=1):
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            yield f":{number}: not UTF-8"
+            rows += number > 1
+            continue
+        if line.startswith("\ufeff"):
+            yield f":{number}: begins with a byte-order mark"
+            line = line[1:]
+        line = line.removesuffix("\n")
+        if line.endswith("\r"):
+            yield f":{number}: ends with a carriage return"
+            line = line.removesuffix("\r")
+        if number == 1:
+            if line != HEADER:
+                yield f":1: expected the header 'index<TAB>prediction', found {line[:60]!r}"
+            continue
+        cells = line.split("\t")
+        if len(cells) != 2:
+            yield f":{number}: expected index and prediction, found {len(cells)} columns"
+        else:
+            yield from (f":{number}: {fault}" for fault in _faults_of_row(of_one, rows, *cells))
+            values[cells[1]] += 1
+        rows += 1
+    if not number:
+        yield ":1: is empty"
+    elif rows != of_one.rows:
+        yield f":{number}: {rows:,} rows, expected {of_one.rows:,}"
+
+
+def _faults_of_row(of_one: GlueFile, row: int, index: str, prediction: str) -> Iterator[str]:
+    if not (index.isascii() and index.isdecimal()):
+        yield f"index {index[:20]!r} is not a whole number"
+    elif int(index) >= of_one.rows:
+        yield f"index {index[:20]} is over the last, {of_one.rows - 1}"
+    elif index != str(row):
+        yield f"index {index}, expected {row}: rows are in the order of the test file"
+    if of_one.values:
+        if prediction not in of_one.values:
+            yield f"prediction {prediction[:20]!r}, expected one of {', '.join(of_one.values)}"
+        return
+    try:
+        score = float(prediction)
+    except ValueError:
+        score = math.nan
+    low, high = SCORES
+    if not low <= score <= high:
+        yield f"prediction {prediction[:20]!r}, expected a number from {low:g} to {high:g}"

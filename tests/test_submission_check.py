@@ -1,0 +1,156 @@
+"""The check of a submission to GLUE: one thing is changed at a time."""
+
+import zipfile
+
+import pytest
+
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.submission import check as check_module
+from mtdnn_tf.submission.check import check_submission
+from mtdnn_tf.submission.formats import GLUE_FILES
+from mtdnn_tf.tasks import builtin_tasks
+
+FILES = {of_one.name: of_one for of_one in GLUE_FILES}
+
+
+def content(of_one):
+    """A right file, whose predictions go through all values."""
+    lines = ["index\tprediction"]
+    for row in range(of_one.rows):
+        value = of_one.values[row % len(of_one.values)] if of_one.values else f"{row % 51 / 10:.3f}"
+        lines.append(f"{row}\t{value}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def right():
+    return {of_one.file: content(of_one) for of_one in GLUE_FILES}
+
+
+@pytest.fixture
+def check(right, tmp_path):
+    """A function that checks the right submission with some files changed; None leaves one out."""
+
+    def checked(**changes):
+        files = right | {f"{name.replace('_', '-')}.tsv": text for name, text in changes.items()}
+        with zipfile.ZipFile(tmp_path / "submission.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                if text is not None:
+                    archive.writestr(name, text)
+        return check_submission(tmp_path / "submission.zip")
+
+    return checked
+
+
+def test_a_right_submission_has_no_faults(check):
+    report = check()
+    assert (report.faults, report.warnings) == ([], [])
+    assert report.shares["RTE.tsv"] == {"not_entailment": 0.5, "entailment": 0.5}
+    assert "STS-B.tsv" not in report.shares
+
+
+def test_the_files_are_those_of_glue():
+    """The numbers that the benchmark's test files have, as the issue of this project lists them."""
+    rows = [1063, 1821, 1725, 1379, 9796, 9847, 5463, 390965, 3000, 146, 1104]
+    names = "CoLA SST-2 MRPC STS-B MNLI-m MNLI-mm QNLI QQP RTE WNLI AX".split()
+    assert [(f.name, f.rows) for f in GLUE_FILES] == list(zip(names, rows, strict=True))
+    tasks = builtin_tasks()
+    for of_one in GLUE_FILES:
+        task = tasks[of_one.task]
+        head = tasks[task.predict_with] if task.predict_with else task
+        assert of_one.split in task.splits
+        assert len(of_one.values) == len(head.labels)
+        if of_one.values[:1] not in ((), ("0",)):
+            assert of_one.values == head.labels
+        elif of_one.values:
+            assert [head.label_values[value] for value in of_one.values] == list(head.labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "faults"),
+    [
+        ("CoLA", "index\tprediction", "id\tprediction",
+         ["CoLA.tsv:1: expected the header 'index<TAB>prediction', found 'id\\tprediction'"]),
+        ("CoLA", "\n0\t0\n", "\n0\t2\n", ["CoLA.tsv:2: prediction '2', expected one of 0, 1"]),
+        ("RTE", "\n5\tentailment\n", "\n5\t1\n",
+         ["RTE.tsv:7: prediction '1', expected one of not_entailment, entailment"]),
+        ("AX", "\n2\tentailment\n", "\n2\tEntailment\n",
+         ["AX.tsv:4: prediction 'Entailment', expected one of contradiction, neutral, entailment"]),
+        ("STS-B", "\n1\t0.100\n", "\n1\t5.001\n",
+         ["STS-B.tsv:3: prediction '5.001', expected a number from 0 to 5"]),
+        ("STS-B", "\n1\t0.100\n", "\n1\tnan\n",
+         ["STS-B.tsv:3: prediction 'nan', expected a number from 0 to 5"]),
+        ("STS-B", "\n1\t0.100\n", "\n1\t0,1\n",
+         ["STS-B.tsv:3: prediction '0,1', expected a number from 0 to 5"]),
+        ("WNLI", "\n3\t1\n", "\n4\t1\n",
+         ["WNLI.tsv:5: index 4, expected 3: rows are in the order of the test file"]),
+        ("WNLI", "\n3\t1\n", "\n146\t1\n", ["WNLI.tsv:5: index 146 is over the last, 145"]),
+        ("WNLI", "\n3\t1\n", "\n3.0\t1\n", ["WNLI.tsv:5: index '3.0' is not a whole number"]),
+        ("WNLI", "\n145\t1\n", "\n", ["WNLI.tsv:146: 145 rows, expected 146"]),
+        ("WNLI", "\n145\t1\n", "\n145\t1\n146\t1\n",
+         ["WNLI.tsv:148: index 146 is over the last, 145", "WNLI.tsv:148: 147 rows, expected 146"]),
+        ("WNLI", "\n3\t1\n", "\n3 1\n", ["WNLI.tsv:5: expected index and prediction, found 1 columns"]),
+        ("WNLI", "\n3\t1\n", "\n3\t1\r\n", ["WNLI.tsv:5: ends with a carriage return"]),
+        ("WNLI", "index", "\ufeffindex", ["WNLI.tsv:1: begins with a byte-order mark"]),
+    ],
+)  # fmt: skip
+def test_one_thing_that_is_wrong_is_named_with_its_line(name, old, new, faults, check, right):
+    text = right[f"{name}.tsv"]
+    assert old in text
+    assert check(**{name: text.replace(old, new, 1)}).faults == faults
+
+
+def test_missing_files_and_others_are_named(check):
+    assert check(AX=None).faults == ["AX.tsv: is missing"]
+    (fault,) = check(MNLI="x").faults
+    assert fault.startswith("MNLI.tsv: no file of a submission; did you mean 'MNLI-m.tsv'")
+    assert check(WNLI="").faults == ["WNLI.tsv:1: is empty"]
+
+
+def test_a_file_in_a_folder_is_not_where_glue_looks(right, tmp_path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in right.items():
+            archive.writestr(f"glue/{name}" if name == "AX.tsv" else name, text)
+    unexpected, missing = check_submission(path).faults
+    assert unexpected.startswith("glue/AX.tsv: no file of a submission; did you mean 'AX.tsv'")
+    assert missing == "AX.tsv: is missing"
+
+
+def test_text_that_is_not_utf8_is_named(right, tmp_path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in right.items():
+            raw = text.encode()
+            archive.writestr(
+                name, raw.replace(b"\n3\t1", b"\n3\t\xff") if name == "WNLI.tsv" else raw
+            )
+    assert check_submission(path).faults == ["WNLI.tsv:5: not UTF-8"]
+
+
+def test_a_constant_column_is_a_warning(check, right):
+    report = check(WNLI=right["WNLI.tsv"].replace("\t0\n", "\t1\n"))
+    assert report.faults == []
+    assert report.warnings == ["WNLI.tsv: every prediction is 1"]
+    assert report.shares["WNLI.tsv"] == {"0": 0.0, "1": 1.0}
+
+
+def test_of_many_faults_the_first_are_shown(check, right):
+    report = check(RTE=right["RTE.tsv"].replace("\tentailment", "\t1"))
+    assert len(report.faults) == 21
+    assert report.faults[-1] == "RTE.tsv: and 1480 more"
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(check, monkeypatch):
+    monkeypatch.setattr(check_module, "MOST_BYTES", 3 << 20)
+    assert check().faults == ["QQP.tsv: more than 3 MiB"]
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK nothing", b"index\tprediction\n"])
+def test_what_is_no_zip_file_is_told(raw, tmp_path):
+    path = tmp_path / "submission.zip"
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=r"submission\.zip: cannot be unpacked: "):
+        check_submission(path)
+    with pytest.raises(UserError, match="cannot read /none: No such file"):
+        check_submission(tmp_path.__class__("/none"))
