@@ -41,7 +41,7 @@ check-long: .venv/ready-dev
 # Installs the newest versions that pyproject.toml allows and writes them down.
 lock:
 	$(PYTHON) -m venv --clear build/lock
-	build/lock/bin/python -m pip install --quiet -e '.[dev]'
+	build/lock/bin/python -m pip install --quiet -e '.[dev,bench]'
 	{ echo '# Written by `make lock`: the versions that `make` installs (pip constraints).'; \
 	  build/lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock
 

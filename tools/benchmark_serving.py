@@ -2,12 +2,12 @@
 
     python tools/benchmark_serving.py --workdir=runs/glue --data_dir=glue_data
 
-Needs `pip install -e .[bench]`. Exports the run in each precision, frozen and not, and asks all in turns
-for the dev examples of its tasks over sentences and pairs: mixed batches of --batch_size, and one at a
-time. The peers are the encoder in transformers, padded to the longest of a batch, with the heads of the
-run; ONNX Runtime runs the graph that PyTorch exports. Printed are medians, their ratio to ONNX Runtime,
-and the largest difference of a probability (or score) from PyTorch; then what `all_single` costs beside
-one task.
+Needs `pip install -c requirements.lock -e .[bench]`. Exports the run in each precision, frozen and not,
+and asks all in turns for dev examples of its tasks over sentences and pairs: mixed batches of
+--batch_size, and one at a time. The peers are the encoder in transformers, padded to the longest of a
+batch, with the heads of the run; ONNX Runtime runs the graph that PyTorch exports. Printed are medians,
+their ratio to ONNX Runtime, and the largest difference of a probability (or score) from PyTorch; then
+what `all_single` costs beside one task.
 """
 
 import random
