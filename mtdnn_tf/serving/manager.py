@@ -136,10 +136,12 @@ class ModelManager:
         with self._changed:
             version.state = State.UNLOADING
             self._changed.wait_for(lambda: not version.users)
-            servable, version.servable, version.state = version.servable, None, State.END
+            servable, version.servable = version.servable, None
         if servable:
             servable.close()
         logging.info("%s, version %d: unloaded", name, number)
+        with self._changed:
+            version.state = State.END
 
     @contextmanager
     def using(self, spec: ModelSpec) -> Iterator[tuple[int, Servable]]:
