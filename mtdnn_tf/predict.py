@@ -6,9 +6,6 @@ The input is a TSV file, a .jsonl file, or `-`: standard input, TSV or JSON line
 task's fields in a header, or no header and just the fields in order.
 """
 
-import sys
-from pathlib import Path
-
 from absl import flags
 
 from mtdnn_tf import cli
@@ -29,8 +26,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.data.inputs import input_file, read_inputs
     from mtdnn_tf.data.store import tokenize_rows
     from mtdnn_tf.distillation.ensemble import load_ensemble
-    from mtdnn_tf.files import write_atomically
-    from mtdnn_tf.predictions import format_predictions, prediction_records
+    from mtdnn_tf.predictions import deliver, prediction_records
 
     with strategy.scope():
         loaded = load_ensemble(values.workdir, values.checkpoint)
@@ -39,11 +35,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         rows = read_inputs(task, path)
     logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
-    text = format_predictions(records, values.output.endswith(".jsonl"))
-    if values.output == "-":
-        sys.stdout.write(text)
-    else:
-        write_atomically(Path(values.output), text)
+    deliver(records, values.output)
     return 0
 
 

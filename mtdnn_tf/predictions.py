@@ -1,6 +1,7 @@
 """Files of predictions, one line an example."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,23 @@ def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
             lines.append("\t".join(map(_cell, row)))
         lines.append("\t".join(map(_cell, row.values())))
     return "".join(line + "\n" for line in lines)
+
+
+def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
+    """Writes records where an `--output` flag says.
+
+    Args:
+        records: See `format_predictions`.
+        output: `FILE.jsonl` or another file, which is a TSV; `-` is a TSV on standard output.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    text = format_predictions(records, output.endswith(".jsonl"))
+    if output == "-":
+        sys.stdout.write(text)
+    else:
+        write_atomically(Path(output), text)
 
 
 def _cell(value: Any) -> str:

@@ -146,6 +146,21 @@ def test_a_file_that_would_fill_the_memory_is_not_read(check, monkeypatch):
     assert check().faults == ["QQP.tsv: more than 3 MiB"]
 
 
+def test_a_zip_file_that_is_damaged_or_encrypted_is_told(check, tmp_path):
+    check()
+    path = tmp_path / "submission.zip"
+    whole = path.read_bytes()
+    for place, byte in ((200, 0xFF), (6, 0x01)):  # Amid compressed data; the flag of encryption.
+        damaged = bytearray(whole)
+        damaged[place : place + 1] = bytes([byte])
+        if place == 6:
+            first = whole.index(b"PK\x01\x02")
+            damaged[first + 8] |= byte
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"submission\.zip: cannot be unpacked: "):
+            check_submission(path)
+
+
 @pytest.mark.parametrize("raw", [b"", b"PK nothing", b"index\tprediction\n"])
 def test_what_is_no_zip_file_is_told(raw, tmp_path):
     path = tmp_path / "submission.zip"

@@ -6,7 +6,6 @@ The input is a TSV file, a .jsonl file, or `-`: standard input. With a header, o
 has the task's fields by name; without one the first text and, for a pair, the second.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -271,8 +270,7 @@ def _define_flags() -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     from mtdnn_tf.data.inputs import input_file
-    from mtdnn_tf.files import write_atomically
-    from mtdnn_tf.predictions import format_predictions
+    from mtdnn_tf.predictions import deliver
     from mtdnn_tf.serving.texts import read_texts
 
     client = Client(
@@ -296,11 +294,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         else {"uid": uid, "score": answer.score}
         for uid, answer in zip(uids, answers, strict=True)
     )
-    text = format_predictions(records, values.output.endswith(".jsonl"))
-    if values.output == "-":
-        sys.stdout.write(text)
-    else:
-        write_atomically(Path(values.output), text)
+    deliver(records, values.output)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,8 +62,8 @@ def check_submission(path: Path) -> Report:
                         _check_file(of_one, lines, report)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        # The last two are what an encrypted or oddly compressed file raises.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # The last is what an encrypted or oddly compressed file raises.
         raise UserError(f"{path}: cannot be unpacked: {error}") from error
     return report
 
