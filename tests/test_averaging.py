@@ -53,7 +53,8 @@ def runs(tmp_path_factory):
     """The same run with an average, in one go and in two, and without."""
     folder = tmp_path_factory.mktemp("averaging")
     path = write_experiment(folder)
-    flags = {"averaged": [f"--set=training.average_decay={DECAY}"], "plain": []}
+    keep = "--set=training.keep_checkpoints=99"
+    flags = {"averaged": [f"--set=training.average_decay={DECAY}", keep], "plain": []}
     for name, own in flags.items():
         done = run("train", f"--config={path}", f"--workdir={folder / name}", *own)
         assert done.returncode == 0, done.stderr
@@ -80,6 +81,10 @@ def test_the_best_model_is_the_average_and_is_what_was_evaluated(runs):
     is_last = max(dev, key=lambda record: record["mean"]) is dev[-1]
     averages = {name: value for name, value in last.items() if name.startswith("average/")}
     assert len(averages) > 30
+    first = str(runs / "averaged/checkpoints/last/ckpt-0")
+    kernel = next(name for name in averages if "head_mood" in name and "kernel" in name)
+    begun = tf.train.load_variable(first, kernel.replace("average/", "model/", 1))
+    assert (averages[kernel] != begun).any(), "it follows the weights"
     differs = 0
     for name, value in averages.items():
         of_model = name.replace("average/", "model/", 1)
