@@ -54,6 +54,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from rich.console import Console
 
     from mtdnn_tf.demo_data.benchmark import write_benchmark
+    from mtdnn_tf.reporting.page import write_report
     from mtdnn_tf.training.signals import Interrupted
 
     console = Console()
@@ -72,13 +73,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         console.print(str(interrupted), highlight=False)
         return interrupted.exit_code
     student, table = _compare(folder)
+    report = write_report(folder / "student")
     console.print()
     console.print(table)
     console.print()
     console.print(_answers_table(student, sentences))
     console.print(
         f"\nThe runs are in {folder}: run, teacher_1, teacher_2 and student (each with config.yaml,\n"
-        "metrics.jsonl, checkpoints, predictions).\n"
+        "metrics.jsonl, checkpoints, predictions). Open the student's report in a browser:\n"
+        f"  {report}\n"
         "What to try next:\n"
         """  make demo SENTENCES='"Your sentence." "A pair | of sentences."'\n"""
         f"  .venv/bin/python -m mtdnn_tf.predict --workdir={folder / 'student'} --task=sst2 --input=-\n"

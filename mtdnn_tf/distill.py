@@ -35,6 +35,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "The student's run directory.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
     flags.DEFINE_bool("label_only", False, "Write the cache of soft targets and stop.")
+    flags.DEFINE_bool("report", True, "Write report.html into the student's directory at the end.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
     cli.define_strategy_flags(workers=False)
 
@@ -74,6 +75,7 @@ def _student(
 
     if not values.label_only:
         train(experiment, Path(values.workdir), strategy)
+        _report(values, Path(values.workdir))
         return
     cache_dir = cache_dir_of(experiment, RunDirectory(values.workdir))
     print(f"{label(experiment, cache_dir, strategy):,} soft targets written to {cache_dir}")
@@ -97,6 +99,15 @@ def _recipe(values: flags.FlagValues, recipe: Recipe, strategy: "tf.distribute.S
     for line in lines:
         table.add_row(*cells(line))
     Console().print(table)
+    _report(values, run.student(run.seeds[0]), run.single(run.seeds[0]))
+
+
+def _report(values: flags.FlagValues, run: Path, *others: Path) -> None:
+    """Writes the report of a run beside others, if it is wanted."""
+    if values.report:
+        from mtdnn_tf.reporting.page import write_report
+
+        print(f"report: {write_report(run, others)}")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,15 @@ class DevPredictions:
         labels: [examples] float64, class ids or scores.
         predictions: [examples] float64, class ids or scores.
         groups: [examples] int64, the query of each candidate; None but for ranking.
+        uids: [examples] what the examples are called.
+        probabilities: [examples, classes] float64; None but for classification.
     """
 
     labels: np.ndarray
     predictions: np.ndarray
     groups: np.ndarray | None
+    uids: Sequence[str] = ()
+    probabilities: np.ndarray | None = None
 
 
 def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
@@ -142,17 +146,27 @@ def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
     Raises:
         UserError: It is missing, or not of this task.
     """
-    wanted = ["score" if task.has_score else "label", "gold", *(["query"] * task.is_ranking)]
     try:
         header, *lines = path.read_text(encoding="utf-8").splitlines()
-        columns = [header.split("\t").index(name) for name in wanted]
-        cells = [[line.split("\t")[column] for line in lines] for column in columns]
+        cells = zip(*(line.split("\t") for line in lines), strict=True)
+        columns = dict(zip(header.split("\t"), cells, strict=True))
         class_ids = {_cell(label): float(number) for number, label in enumerate(task.labels)}
-        is_name = [not task.has_score, not task.is_regression, False]
-        predictions, gold, *group = (
-            np.array([class_ids[cell] if named else float(cell) for cell in column])
-            for column, named in zip(cells, is_name, strict=False)
+        chances = [columns[f"probability_{label}"] for label in class_ids if not task.has_score]
+        return DevPredictions(
+            labels=_numbers(columns["gold"], {} if task.is_regression else class_ids),
+            predictions=(
+                _numbers(columns["score"])
+                if task.has_score
+                else _numbers(columns["label"], class_ids)
+            ),
+            groups=_numbers(columns["query"]).astype(np.int64) if task.is_ranking else None,
+            uids=columns["uid"],
+            probabilities=np.array(chances, np.float64).T if chances else None,
         )
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the predictions of {task.name} in {path}: {error}") from error
-    return DevPredictions(gold, predictions, group[0].astype(np.int64) if group else None)
+
+
+def _numbers(cells: Sequence[str], names: Mapping[str, float] | None = None) -> np.ndarray:
+    """Numbers, or names that stand for numbers."""
+    return np.array([names[cell] if names else float(cell) for cell in cells], np.float64)

@@ -22,6 +22,7 @@ def _define_flags() -> None:
     cli.define_strategy_flags()
     flags.DEFINE_string("init_from", None, "A run to start from, in place of a pretrained encoder.")
     flags.DEFINE_bool("dry_run", False, "Build everything, take a few steps, and write nothing.")
+    flags.DEFINE_bool("report", True, "Write report.html into the run directory at the end.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")
 
 
@@ -36,6 +37,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.training.dry_run import dry_run
     from mtdnn_tf.training.signals import Interrupted
     from mtdnn_tf.training.training import train
+    from mtdnn_tf.training.workers import Workers
 
     if values.dry_run:
         print(dry_run(experiment, strategy))
@@ -45,6 +47,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return interrupted.exit_code
+    if values.report and Workers(strategy).is_chief:
+        from mtdnn_tf.reporting.page import write_report
+
+        print(f"report: {write_report(values.workdir)}")
     return 0
 
 

@@ -117,6 +117,44 @@ def eight_tasks(glue_dir, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def multi_task_run(minilm_dir, eight_tasks, tmp_path_factory):
+    """A run of the papers' eight tasks that has taken some steps, of a small random encoder."""
+    folder = tmp_path_factory.mktemp("multi_task")
+    sizes = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128}
+    vocabulary = minilm_dir / "vocab.txt"
+    python("-c", RANDOM_BERT, json.dumps(sizes), folder / "small-uncased", vocabulary)
+    settings = (
+        f"encoder.pretrained={folder / 'small-uncased'}",
+        "training.epochs=1",
+        "mixture.examples_per_epoch=400",
+        "mixture.batch_by=example",
+    )
+    python(
+        "-m",
+        "mtdnn_tf.train",
+        f"--config={ROOT / 'configs/mtdnn_base.yaml'}",
+        f"--workdir={folder / 'run'}",
+        f"--data_dir={eight_tasks}",
+        *(f"--set={setting}" for setting in settings),
+    )
+    return folder / "run"
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_a_dry_run_of_the_fine_tuning_configs_tries_every_task(size, multi_task_run, eight_tasks):
+    """From a small run: the size of the encoder is the run's."""
+    printed = python(
+        "-m",
+        "mtdnn_tf.finetune",
+        f"--init_from={multi_task_run}",
+        f"--config={ROOT / 'configs' / f'mtdnn_{size}_finetune.yaml'}",
+        f"--data_dir={eight_tasks}",
+        "--dry_run",
+    )
+    assert printed.count("2 steps taken: loss ") == 8
+
+
 @pytest.mark.parametrize(
     ("config", "size", "sets"),
     [

@@ -133,6 +133,7 @@ def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp
     assert left == []
 
 
+@pytest.mark.long
 def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, tmp_path):
     command = [sys.executable, "-m", "mtdnn_tf.train", f"--config={experiment}"]
     command.append(f"--workdir={tmp_path / 'run'}")

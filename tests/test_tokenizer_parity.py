@@ -236,7 +236,10 @@ def data() -> list[tuple[str, ...]]:
     return read_data()
 
 
-@pytest.mark.parametrize("both", ["minilm", "minilm-cased"], indirect=True)
+CASED = pytest.param("minilm-cased", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("both", ["minilm", CASED], indirect=True)
 def test_every_sentence_of_the_data(both, data, record_property):
     sentences = [text for row in data for text in row]
     assert len(sentences) > 290_000

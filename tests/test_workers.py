@@ -158,7 +158,12 @@ def test_two_workers_evaluate_to_the_same_numbers_as_one(unbroken, tmp_path):
         assert len(uids[0]) == 33
 
 
-def test_told_to_stop_or_killed_all_stop_and_resume_bit_equal(experiment, unbroken, tmp_path):
+@pytest.mark.parametrize(
+    "victims", [(0,), pytest.param((1, 0), marks=pytest.mark.long)], ids=["the chief", "both"]
+)
+def test_told_to_stop_or_killed_all_stop_and_resume_bit_equal(
+    victims, experiment, unbroken, tmp_path
+):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
 
     # The signal comes to one worker; both leave after the same step.
@@ -168,8 +173,8 @@ def test_told_to_stop_or_killed_all_stop_and_resume_bit_equal(experiment, unbrok
         assert worker.code == 128 + signal.SIGTERM, worker.err
         assert worker.message.startswith("SIGTERM: saved at step 6 of 40 in ")
 
-    # One is killed, then the chief: the other ends with a message.
-    for victim in (1, 0):
+    # One is killed: the other ends with a message.
+    for victim in victims:
         kill = [KILLER, LOG_LOOP, "3", "before"]
         workers = run_workers(tmp_path / "log", *flags, scripts={victim: kill})
         assert workers[victim].code == -signal.SIGKILL, workers[victim].err

@@ -181,6 +181,8 @@ def run(
     The process is forked from one that has imported TensorFlow, which saves seconds each time.
     """
     command = ["-c" if script else f"mtdnn_tf.{module}", *map(str, arguments)]
+    if module in ("train", "distill"):
+        command.insert(1, "--noreport")  # It takes seconds, and tests/test_report.py looks at it.
     with tempfile.TemporaryDirectory() as folder:
         streams = [str(Path(folder) / name) for name in ("out", "err")]
         life = (command, script, env or {}, cwd, streams)

@@ -286,13 +286,21 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         batch_size=values.batch_size,
     )
     with client, input_file(values.input) as path:
-        uids, signature, columns = read_texts(client, values.task, path)
-        answers = client.predict_columns(signature, columns)
+        fields = client.fields_of(values.task)
+        rows = read_texts(values.task, fields, path)
+        if set(rows.texts) == set(fields):
+            encoded = {
+                name: np.array([text.encode() for text in texts], object)
+                for name, texts in rows.texts.items()
+            }
+            answers = client.predict_columns(values.task, encoded)
+        else:
+            answers = client.predict(values.task, list(zip(*rows.texts.values(), strict=True)))
     records = (
         {"uid": uid, "label": answer.label, "probabilities": answer.probabilities}
         if answer.label is not None
         else {"uid": uid, "score": answer.score}
-        for uid, answer in zip(uids, answers, strict=True)
+        for uid, answer in zip(rows.uids, answers, strict=True)
     )
     deliver(records, values.output)
     return 0

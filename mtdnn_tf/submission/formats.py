@@ -20,6 +20,8 @@ class GlueFile:
         split: The split of the task that it answers.
         rows: How many rows it has, without the header.
         values: What it says for each label of the task, in the task's order; none for scores.
+        majority: The most frequent in the whole train split, or the mean score; of the diagnostics,
+            in MNLI's. (The labels of MNLI and QNLI are as good as equally frequent.)
     """
 
     name: str
@@ -27,6 +29,7 @@ class GlueFile:
     split: str
     rows: int
     values: tuple[str, ...]
+    majority: str
 
     @property
     def file(self) -> str:
@@ -39,15 +42,15 @@ INFERENCE = ("contradiction", "neutral", "entailment")
 ENTAILMENT = ("not_entailment", "entailment")
 SCORES = (0.0, 5.0)  # The lowest and the highest that STS-B may have.
 GLUE_FILES = (
-    GlueFile("CoLA", "cola", "test", 1063, BINARY),
-    GlueFile("SST-2", "sst2", "test", 1821, BINARY),
-    GlueFile("MRPC", "mrpc", "test", 1725, BINARY),
-    GlueFile("STS-B", "stsb", "test", 1379, ()),
-    GlueFile("MNLI-m", "mnli", "test_matched", 9796, INFERENCE),
-    GlueFile("MNLI-mm", "mnli", "test_mismatched", 9847, INFERENCE),
-    GlueFile("QNLI", "qnli", "test", 5463, ENTAILMENT),
-    GlueFile("QQP", "qqp", "test", 390965, BINARY),
-    GlueFile("RTE", "rte", "test", 3000, ENTAILMENT),
-    GlueFile("WNLI", "wnli", "test", 146, BINARY),
-    GlueFile("AX", "ax", "test", 1104, INFERENCE),
+    GlueFile("CoLA", "cola", "test", 1063, BINARY, "1"),
+    GlueFile("SST-2", "sst2", "test", 1821, BINARY, "1"),
+    GlueFile("MRPC", "mrpc", "test", 1725, BINARY, "1"),
+    GlueFile("STS-B", "stsb", "test", 1379, (), "2.701"),
+    GlueFile("MNLI-m", "mnli", "test_matched", 9796, INFERENCE, "contradiction"),
+    GlueFile("MNLI-mm", "mnli", "test_mismatched", 9847, INFERENCE, "contradiction"),
+    GlueFile("QNLI", "qnli", "test", 5463, ENTAILMENT, "not_entailment"),
+    GlueFile("QQP", "qqp", "test", 390965, BINARY, "0"),
+    GlueFile("RTE", "rte", "test", 3000, ENTAILMENT, "entailment"),
+    GlueFile("WNLI", "wnli", "test", 146, BINARY, "0"),
+    GlueFile("AX", "ax", "test", 1104, INFERENCE, "contradiction"),
 )

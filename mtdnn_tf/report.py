@@ -1,0 +1,38 @@
+"""Writes the report of a run: a page with its curves, answers and errors.
+
+    python -m mtdnn_tf.report --workdir=runs/glue
+    python -m mtdnn_tf.report --workdir=runs/student runs/single
+
+Further runs are compared with the first on the examples that both answered. `train` and `distill`
+write the report of their run at their end.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from mtdnn_tf import cli
+
+
+def _define_flags() -> None:
+    flags.DEFINE_list("workdir", None, "The run directory; further ones to compare.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
+    flags.DEFINE_string("output", None, "The page; by default report.html in the run directory.")
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    from mtdnn_tf.reporting.page import write_report
+
+    run, *others = list(values.workdir) + arguments
+    output = Path(values.output) if values.output else None
+    print(f"written to {write_report(run, others, values.data_dir, output)}")
+    return 0
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What a run left behind, as its report needs it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtdnn_tf.config import DataSettings, Experiment
+from mtdnn_tf.data.sources import read_split
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.predictions import DevPredictions, read_predictions
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.tasks.spec import TaskSpec
+
+WORST = 10  # Errors shown of a split.
+
+
+@dataclass(frozen=True)
+class Split:
+    """The predictions of one dev split.
+
+    Attributes:
+        task: The task.
+        name: The split.
+        predictions: What the best checkpoint answered.
+    """
+
+    task: TaskSpec
+    name: str
+    predictions: DevPredictions
+
+    @property
+    def title(self) -> str:
+        """What a table calls it: the task, and the split if it is not called `dev`."""
+        name = self.task.name
+        return name if self.name == "dev" else f"{name} {self.name.removeprefix('dev_')}"
+
+    @property
+    def errors(self) -> np.ndarray:
+        """[examples] float64, how wrong each answer is.
+
+        Of classes, how much more probable the answer was than the right one; of a similarity, how
+        far away the score is; of a candidate, how far its relevance is on the wrong side of the
+        mean of its query's.
+        """
+        found = self.predictions
+        if found.probabilities is not None:
+            rows = np.arange(len(found.labels))
+            right = found.probabilities[rows, found.labels.astype(np.int64)]
+            return found.probabilities.max(axis=1) - right
+        if found.groups is None:
+            return np.abs(found.predictions - found.labels)
+        sizes = np.bincount(found.groups)
+        means = np.bincount(found.groups, found.predictions) / np.maximum(sizes, 1)
+        above = found.predictions - means[found.groups]
+        return np.where(found.labels > 0.5, -above, above)
+
+    def worst(self) -> list[int]:
+        """Rows of the worst answers that are not right, the worst first."""
+        order = np.argsort(-self.errors, kind="stable")[:WORST]
+        return [int(row) for row in order if self.errors[row] > 0]
+
+    def described(self, values: np.ndarray, row: int) -> str:
+        """A label's name, or a score."""
+        if self.task.is_regression:
+            return f"{values[row]:.2f}"
+        return self.task.labels[int(values[row])]
+
+
+class RunRecord:
+    """A run directory that has been trained, wholly or in part.
+
+    Args:
+        workdir: The run directory.
+
+    Attributes:
+        name: The path that was given.
+        experiment: The run's experiment.
+        config: The text of `config.yaml`.
+        loops: The records of training, in order.
+        epochs: The records of dev metrics, in order.
+        splits: The dev splits with predictions.
+
+    Raises:
+        UserError: There is no run.
+    """
+
+    def __init__(self, workdir: str | Path) -> None:
+        directory = RunDirectory(workdir)
+        self.name = str(workdir)
+        self.experiment: Experiment = directory.read_experiment()
+        self.config = directory.config_file.read_text(encoding="utf-8")
+        records = directory.read_metrics()
+        self.loops = [record for record in records if record["kind"] == "train"]
+        self.epochs = [record for record in records if record["kind"] == "dev"]
+        self.splits = list(_splits(directory, self.experiment.heads))
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The record of dev metrics with the best mean."""
+        return max(self.epochs, key=lambda record: record["mean"], default=None)
+
+    def examples(self) -> dict[str, int]:
+        """Task to how many examples it was trained on, each as often as it was seen."""
+        return {
+            task.name: sum(record["examples"].get(task.name, 0) for record in self.loops)
+            for task in self.experiment.heads
+        }
+
+    def texts(self, split: Split, settings: DataSettings) -> Mapping[str, Sequence[str]]:
+        """Uid to the texts of a split's examples.
+
+        Args:
+            split: The split.
+            settings: Where the data is.
+
+        Raises:
+            UserError: The data is not where it was.
+        """
+        tfds_dir = Path(settings.tfds_dir) if settings.tfds_dir else None
+        rows = read_split(
+            split.task, split.name, Path(settings.data_dir or "."), settings.on_bad_row, tfds_dir
+        )
+        columns = zip(*rows.texts.values(), strict=True)
+        texts = dict(zip(rows.uids, columns, strict=True))
+        if not all(uid in texts for uid in split.predictions.uids):
+            raise UserError(f"{split.title}: the data is not that of the run")
+        return texts
+
+
+def _splits(directory: RunDirectory, tasks: Sequence[TaskSpec]) -> Iterator[Split]:
+    for task in tasks:
+        for name in task.splits_like("dev"):
+            path = directory.predictions / f"{task.name}_{name}.tsv"
+            if path.exists():
+                yield Split(task, name, read_predictions(path, task))

@@ -1,0 +1,155 @@
+"""What answers the tasks of GLUE: a SavedModel, a model server, or run directories."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import numpy as np
+
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.serving.client import Client
+from mtdnn_tf.serving.saved_model import export
+from mtdnn_tf.serving.servable import Servable
+from mtdnn_tf.serving.versions import versions
+
+SAVED_MODEL_FILE = "saved_model.pb"
+SERVER_THREADS = 8  # Requests that are under way at once.
+LOCAL_THREADS = 2  # One batch is tokenised while another is in the encoder.
+
+
+class Call(Protocol):
+    """Answers one batch."""
+
+    def __call__(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs that are wanted, all with an example a row."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that answers tasks.
+
+    Attributes:
+        name: What a person calls it.
+        identity: Another one for a model that answers otherwise.
+        fields: Task to the names of its signature's inputs.
+        call: Answers a batch.
+        threads: How many batches it is given at once.
+    """
+
+    name: str
+    identity: str
+    fields: Mapping[str, Sequence[str]]
+    call: Call
+    threads: int
+
+
+Models = Mapping[str, Model]  # Task to what answers it.
+
+
+@contextmanager
+def of_saved_model(path: Path) -> Iterator[Models]:
+    """The tasks of a SavedModel.
+
+    Args:
+        path: The folder of a version, or the model's folder, whose newest version is taken.
+
+    Raises:
+        UserError: There is no SavedModel.
+    """
+    if not (path / SAVED_MODEL_FILE).is_file():
+        found = versions(path)
+        if not found:
+            raise UserError(f"{path} is no SavedModel: it has no {SAVED_MODEL_FILE} and no version")
+        path = path / str(found[-1])
+    model = _loaded(path, str(path), _hash(path))
+    yield dict.fromkeys(model.fields, model)
+
+
+@contextmanager
+def of_server(address: str, model: str, timeout: float) -> Iterator[Models]:
+    """The tasks of the newest version of a model on a server, which is asked to the end.
+
+    Args:
+        address: `host:port` for gRPC, `http://host:port` for REST.
+        model: What the server calls the model.
+        timeout: Deadline of a request in seconds.
+
+    Raises:
+        ServingError: The server does not answer, or has no such model.
+        UserError: It has no version that is ready.
+    """
+    with Client(address, model, timeout=timeout) as client:
+        ready = [version for version, state in client.status().items() if state == "AVAILABLE"]
+    if not ready:
+        raise UserError(f"{address}: no version of model {model!r} is AVAILABLE")
+    with Client(address, model, version=max(ready), timeout=timeout) as client:
+        name = f"{address}, model {model!r}, version {max(ready)}"
+        fields = _tasks(client.signatures())
+        yield dict.fromkeys(fields, Model(name, name, fields, client.call, SERVER_THREADS))
+
+
+@contextmanager
+def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[Models]:
+    """The tasks of runs, each of the run whose best checkpoint has the highest dev score for it.
+
+    Args:
+        workdirs: The run directories.
+        task_runs: Task to the run directory that answers it, whatever the scores.
+
+    Raises:
+        UserError: There is no such run, it has no checkpoint, or a run does not have its task.
+    """
+    chosen = _best_runs(workdirs) | dict(task_runs)
+    for task, workdir in task_runs.items():
+        known = RunDirectory(workdir).read_experiment().tasks
+        if task not in known:
+            raise UserError(f"the run {workdir} has no task {task!r}{did_you_mean(task, known)}")
+    with TemporaryDirectory() as folder:
+        models: dict[str, Model] = {}
+        for number, workdir in enumerate(dict.fromkeys(chosen.values()), start=1):
+            # The path that every submission takes, so that all say the same.
+            exported = export(workdir, Path(folder) / str(number))
+            run = RunDirectory(workdir)
+            identity = _hash(run.checkpoints / "best") + _hash(run.config_file)
+            model = _loaded(exported, workdir, identity)
+            mine = {task for task in model.fields if chosen.get(task) == workdir}
+            models |= dict.fromkeys(mine, model)
+        yield models
+
+
+def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
+    """Task to the run with the highest dev score; of equals, the first."""
+    best: dict[str, tuple[float, str]] = {}
+    for workdir in workdirs:
+        for task, score in RunDirectory(workdir).best_dev()["scores"].items():
+            if task not in best or score > best[task][0]:
+                best[task] = (score, workdir)
+    return {task: workdir for task, (_, workdir) in best.items()}
+
+
+def _loaded(folder: Path, name: str, identity: str) -> Model:
+    servable = Servable(folder)
+    fields = _tasks({key: list(value.inputs) for key, value in servable.signatures.items()})
+    return Model(name, identity, fields, servable.run, LOCAL_THREADS)
+
+
+def _tasks(signatures: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Of all signatures those of tasks, which have one for token ids as well."""
+    return {name: inputs for name, inputs in signatures.items() if f"{name}_tokens" in signatures}
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file, or of all files in a folder."""
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,257 @@
+"""The report of a run: what it says is what the run's files say."""
+
+import json
+import re
+import shutil
+from functools import partial
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.image import imread
+from test_ranking import add_answers
+from test_serving import browser  # noqa: F401 - a fixture
+from tiny import run, write_experiment
+
+from mtdnn_tf.bootstrap import paired_bootstrap
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.reporting import page as page_module
+from mtdnn_tf.reporting.calibration import reliability
+from mtdnn_tf.reporting.page import write_report
+from mtdnn_tf.reporting.run_record import RunRecord
+from mtdnn_tf.tasks.metrics import compute
+
+
+class Page(HTMLParser):
+    """The cells of the tables of a page, its sources and links, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.sources, self.text = [], [], ""
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+        self.sources += [value for key, value in attributes if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    path = write_experiment(tmp_path_factory.mktemp("report"), batch={"rows": 4, "length": 96})
+    add_answers(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(experiment):
+    """A run whose report `train` wrote, and what it printed."""
+    workdir = experiment.parent / "run"
+    done = run("train", f"--config={experiment}", f"--workdir={workdir}", "--report")
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+@pytest.fixture(scope="module")
+def other(experiment):
+    workdir = experiment.parent / "other"
+    done = run(
+        "train", f"--config={experiment}", f"--workdir={workdir}", "--set=training.seed=1",
+        "--set=training.epochs=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_training_ends_with_a_page_without_outside_resources(trained):
+    workdir, printed = trained
+    assert printed.splitlines()[-1] == f"report: {workdir / 'report.html'}"
+    page = Page((workdir / "report.html").read_text())
+    assert len(page.sources) > 10
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in page.sources)
+    assert "<script" not in (workdir / "report.html").read_text()
+
+
+def test_the_pictures_lie_beside_the_page(trained):
+    workdir, _ = trained
+    names = {path.stem for path in (workdir / "report").iterdir()}
+    curves = {"losses", "training", "examples", "dev_metrics"}
+    assert names == curves | {f"{task}_dev" for task in ("mood", "same", "near", "answers")}
+    for path in (workdir / "report").iterdir():
+        picture = imread(path)
+        assert min(picture.shape[:2]) > 100
+        assert picture[..., :3].std() > 0.01, f"{path} is blank"
+
+
+def test_it_has_the_metrics_of_the_best_and_of_the_last_epoch(trained):
+    workdir, _ = trained
+    page = Page((workdir / "report.html").read_text())
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    dev = [record for record in map(json.loads, lines) if record["kind"] == "dev"]
+    best, last = max(dev, key=lambda record: record["mean"]), dev[-1]
+    for task, metric, name, count in (
+        ("mood", "accuracy", "accuracy", "32"), ("near", "pearson", "Pearson", "32"),
+        ("answers", "mrr", "MRR", None),
+    ):  # fmt: skip
+        values = [f"{100 * r['metrics'][task]['dev'][metric]:.1f}" for r in (best, last)]
+        (row,) = [r for r in page.rows if r[0] == task and r[2] == name]
+        assert row[3:] == values
+        assert count is None or row[1] == count
+
+
+def test_the_worst_answers_are_told_with_their_texts(trained, experiment):
+    workdir, _ = trained
+    record = RunRecord(workdir)
+    page = Page((workdir / "report.html").read_text())
+    (near,) = [split for split in record.splits if split.task.name == "near"]
+    texts = [
+        line.split("\t")
+        for line in (experiment.parent / "data/near_dev.tsv").read_text().splitlines()
+    ][1:]
+    distance = np.abs(near.predictions.predictions - near.predictions.labels)
+    order = np.argsort(-distance)[:10]
+    expected = [
+        [str(i), texts[i][0], texts[i][1], f"{near.predictions.labels[i]:.2f}",
+         f"{near.predictions.predictions[i]:.2f}", f"{distance[i]:.2f}"]
+        for i in order
+    ]  # fmt: skip
+    start = page.rows.index(["uid", "a", "b", "right", "answered", "distance"])
+    assert page.rows[start + 1 : start + 11] == expected
+    for split in record.splits:
+        assert all(split.errors[row] > 0 for row in split.worst())
+
+
+def test_runs_are_compared_on_the_same_examples(trained, other, tmp_path):
+    workdir, _ = trained
+    output = tmp_path / "both.html"
+    done = run("report", f"--workdir={workdir}", other, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"written to {output}\n"
+    page = Page(output.read_text())
+    here, there = ({s.title: s for s in RunRecord(d).splits} for d in (workdir, other))
+    start = page.rows.index(["task", "n", "metric", "this run", "the other", "difference"])
+    rows = {(row[0], row[2]): row for row in page.rows[start + 1 : start + 9]}
+    mine, theirs = (of["mood"].predictions for of in (here, there))
+    values = [compute("accuracy", one.labels, one.predictions) for one in (mine, theirs)]
+    gain = paired_bootstrap("accuracy", [theirs], [mine])
+    assert rows["mood", "accuracy"][3:] == [
+        *(f"{100 * value:.1f}" for value in values),
+        f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]",
+    ]
+    assert gain.value == pytest.approx(values[1] - values[0])
+
+
+def test_splits_of_other_examples_are_not_compared(trained, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "paired_bootstrap", partial(paired_bootstrap, resamplings=5))
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy)
+    path = copy / "predictions/mood_dev.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    (copy / "predictions/near_dev.tsv").unlink()
+    page = Page(write_report(trained[0], [copy], output=tmp_path / "r.html").read_text())
+    assert "Not compared, for not both answered the same examples: mood, near." in page.text
+
+
+def test_the_same_run_has_the_same_report(trained, tmp_path):
+    workdir, _ = trained
+    again = write_report(workdir, output=tmp_path / "report.html")
+    assert again.read_bytes() == (workdir / "report.html").read_bytes()
+
+
+def test_without_the_data_there_are_no_texts_and_a_word_on_it(trained, tmp_path):
+    page = write_report(trained[0], data_dir=str(tmp_path), output=tmp_path / "r.html").read_text()
+    assert "Without texts: " in page
+    assert ["uid", "right", "answered", "distance"] in Page(page).rows
+
+
+def test_texts_and_names_are_shown_as_they_are(experiment, trained, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(experiment.parent / "data", data)
+    path = data / "near_dev.tsv"
+    path.write_text(path.read_text().replace("the ", "<b>the & ").replace(" .", "</table>"))
+    text = write_report(trained[0], data_dir=str(data), output=tmp_path / "r.html").read_text()
+    assert "<b>" not in text
+    assert "<b>the & " in Page(text).text
+
+
+def test_a_run_that_has_only_begun_has_a_report(trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy, ignore=shutil.ignore_patterns("predictions", "report*"))
+    (copy / "metrics.jsonl").unlink()
+    assert "Nothing was evaluated yet." in write_report(copy).read_text()
+
+
+def test_what_is_no_run_is_told(tmp_path, trained):
+    done = run("report", f"--workdir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is not a run directory")
+    (tmp_path / "report").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot write in .*report: File exists"):
+        write_report(trained[0], output=tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("tasks", [1, 10])
+def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, browser, tmp_path):  # noqa: F811
+    """With one task and with ten; tables and pictures scroll by themselves."""
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    mood = tree["tasks"]["mood"]
+    names = [f"mood_{number}" for number in range(tasks)]
+    tree["tasks"] = {name: mood | {"name": name} for name in names}
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    text = (copy / "metrics.jsonl").read_text()
+    records = list(map(json.loads, text.splitlines()))
+    for record in records:
+        for key in ("loss", "examples", "metrics", "scores"):
+            if key in record:
+                record[key] = dict.fromkeys(names, record[key]["mood"])
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    for name in names:
+        shutil.copy(copy / "predictions/mood_dev.tsv", copy / f"predictions/{name}_dev.tsv")
+    browser.set_window_size(width, 900)
+    browser.get(write_report(copy).as_uri())
+    shown = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert browser.execute_script(shown)
+    assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
+    assert len(re.findall(r"<h2 id=.mood_", browser.page_source)) == tasks
+
+
+@given(st.integers(2, 4), st.integers(0, 2**32 - 1), st.integers(1, 60))
+def test_the_calibration_error_is_what_its_definition_says(classes, seed, examples):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(classes), examples)
+    labels = rng.integers(classes, size=examples)
+    found = reliability(labels, probabilities)
+    error = 0.0
+    for low in np.arange(10) / 10:
+        here = (probabilities.max(1) >= low) & (probabilities.max(1) < low + 0.1)
+        if here.any():
+            right = (probabilities.argmax(1) == labels)[here].mean()
+            error += here.mean() * abs(right - probabilities.max(1)[here].mean())
+    assert found.error == pytest.approx(error, abs=1e-9)
+    assert found.count.sum() == examples
+
+
+def test_a_certain_answer_is_in_the_last_bin():
+    found = reliability(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert found.count.tolist() == [2]
+    assert found.error == pytest.approx(0.5)

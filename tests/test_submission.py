@@ -1,0 +1,380 @@
+"""Submissions to GLUE, from a run, a SavedModel and a server."""
+
+import json
+import random
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_serving import LOCAL, start
+from tiny import BAD, GOOD, run, sentence, write_encoder, write_tasks
+
+import mtdnn_tf
+from mtdnn_tf.data.sources import read_split
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.predictions import read_predictions
+from mtdnn_tf.serving.saved_model import export
+from mtdnn_tf.submission.answering import BATCH_SIZE
+from mtdnn_tf.submission.check import check_submission
+from mtdnn_tf.submission.dev_scores import score_dev
+from mtdnn_tf.submission.formats import GLUE_FILES
+from mtdnn_tf.submission.models import of_runs, of_saved_model
+from mtdnn_tf.submission.summary import train_shares
+from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
+from mtdnn_tf.tasks import builtin_tasks
+from mtdnn_tf.tasks.metrics import compute
+
+TOOL = """
+import runpy, sys
+sys.argv[0] = "tools/glue_submit.py"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+FILES = {of_one.name: of_one for of_one in GLUE_FILES}
+ANSWERED = ("CoLA", "STS-B", "RTE", "AX")
+
+
+def rows_of(name, count, draw, *, labels):
+    """Rows in the layout of GLUE's files, of sentences of the tiny vocabulary."""
+    flags = [(draw.random() < 0.5, draw.random() < 0.5) for _ in range(count)]
+    pairs = [[sentence(draw, GOOD if flag else BAD) for flag in both] for both in flags]
+    answers = [int(other) for _, other in flags]  # Of pairs: easy to learn.
+    if name == "CoLA":
+        if labels:
+            return [f"x\t{int(flags[i][0])}\t\t{pairs[i][0]}" for i in range(count)]
+        return ["index\tsentence", *(f"{i}\t{pairs[i][0]}" for i in range(count))]
+    header = ["index", "sentence1", "sentence2"]
+    values = {
+        "RTE": ("label", ["not_entailment", "entailment"]),
+        "STS-B": ("score", ["1.25", "4.5"]),
+        "MNLI": ("gold_label", ["contradiction", "entailment"]),
+    }
+    if labels:
+        label, texts = values[name]
+        found = ["\t".join([*header, label])]
+        return found + [
+            f"{i}\t{pairs[i][0]}\t{pairs[i][1]}\t{texts[answers[i]]}" for i in range(count)
+        ]
+    return ["\t".join(header), *(f"{i}\t{pairs[i][0]}\t{pairs[i][1]}" for i in range(count))]
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory):
+    """A folder of GLUE with the files of some tasks, the tests as long as GLUE's."""
+    folder = tmp_path_factory.mktemp("glue")
+    draw = random.Random(0)
+    for task, dev in (("CoLA", "dev"), ("RTE", "dev"), ("STS-B", "dev"), ("MNLI", "dev_matched")):
+        (folder / task).mkdir()
+        for split, count in (("train", 200), (dev, 40)):
+            lines = rows_of(task, count, draw, labels=True)
+            (folder / task / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+        if task in FILES:
+            lines = rows_of(task, FILES[task].rows, draw, labels=False)
+            (folder / task / "test.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "AX").mkdir()
+    lines = rows_of("RTE", FILES["AX"].rows, draw, labels=False)
+    (folder / "AX/diagnostic.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(glue, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("submission")
+    config = {
+        "tasks": {"cola": {}, "rte": {}, "stsb": {"loss_weight": 0.05}, "mnli": {"dropout": 0.1}},
+        "encoder": {
+            "pretrained": str(write_encoder(folder / "encoder")),
+            "pooling": "mean",
+            "hidden_dropout": 0.0,
+            "attention_dropout": 0.0,
+        },
+        "data": {"max_length": 24, "data_dir": str(glue), "cache_dir": str(folder / "c")},
+        "batch": {"rows": 4, "length": 48, "eval_rows": 4},
+        "training": {
+            "epochs": 8,
+            "learning_rate": 0.002,
+            "optimizer": "adamw",
+            "loss_reduction": "example",
+        },
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(config))
+    done = run("train", f"--config={folder / 'experiment.yaml'}", f"--workdir={folder / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(workdir, tmp_path_factory):
+    return export(workdir, tmp_path_factory.mktemp("models") / "glue").parent
+
+
+@pytest.fixture(scope="module")
+def models(exported):
+    with of_saved_model(exported) as found:
+        yield found
+
+
+def submit(glue, *flags):
+    return run("", f"--glue_dir={glue}", *flags, script=TOOL)
+
+
+@pytest.fixture(scope="module")
+def submitted(glue, workdir, tmp_path_factory):
+    """The submission of the run directory, and what was printed."""
+    output = tmp_path_factory.mktemp("output") / "submission.zip"
+    done = submit(glue, f"--workdir={workdir}", f"--output={output}", "--missing=majority")
+    assert done.returncode == 0, done.stderr
+    return output, done
+
+
+def content(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def values(text):
+    return [line.split("\t")[1] for line in text.splitlines()[1:]]
+
+
+def test_a_submission_is_right_and_says_where_each_file_is_from(submitted, workdir):
+    output, done = submitted
+    report = check_submission(output)
+    assert report.faults == []
+    assert {warning.split(".")[0] for warning in report.warnings} >= FILES.keys() - set(ANSWERED)
+    for name in FILES.keys() - set(ANSWERED):
+        assert set(values(content(output)[f"{name}.tsv"])) == {FILES[name].majority}
+    printed = " ".join(done.stdout.split())
+    assert "the majority" in printed
+    assert "CoLA test: 1,063 rows" in printed
+    assert [path.name for path in output.parent.iterdir()] == ["submission.zip"]
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_it_says_what_the_model_in_memory_predicts(name, submitted, workdir, glue):
+    of_one = FILES[name]
+    task = builtin_tasks()[of_one.task]
+    head = task.predict_with or task.name
+    texts = read_split(task, of_one.split, glue).texts
+    rows = list(zip(*texts.values(), strict=True))
+    predictions = mtdnn_tf.load(workdir).predict(head, rows)
+    said = values(content(submitted[0])[of_one.file])
+    if name == "STS-B":
+        expected = np.clip([prediction.score for prediction in predictions], 0, 5)
+        np.testing.assert_allclose(np.array(said, float), expected, atol=6e-4)
+    else:
+        labels = builtin_tasks()[head].labels
+        assert said == [of_one.values[labels.index(p.label)] for p in predictions]
+        assert len(set(said)) > 1
+
+
+def test_all_ways_give_the_same_file_byte_for_byte(submitted, glue, exported, tmp_path):
+    expected = submitted[0].read_bytes()
+    done = submit(
+        glue, f"--saved_model={exported}", f"--output={tmp_path / 'a.zip'}", "--missing=majority"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.zip").read_bytes() == expected
+    flags = [f"--model_base_path={exported}", "--model_name=tiny"]
+    served = start([*LOCAL, *flags], tmp_path / "log")
+    try:
+        for number, address in enumerate((served.grpc, served.rest)):
+            output = tmp_path / f"{number}.zip"
+            flags = [f"--server={address}", "--model=tiny", f"--output={output}"]
+            done = submit(glue, *flags, "--missing=majority")
+            assert done.returncode == 0, done.stderr
+            assert output.read_bytes() == expected
+    finally:
+        served.process.terminate()
+        served.process.wait(60)
+
+
+def test_dev_scores_are_those_of_evaluate(models, glue, workdir, tmp_path):
+    output = tmp_path / "metrics.json"
+    done = run("evaluate", f"--workdir={workdir}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    evaluated = json.loads(output.read_text())
+    scores = score_dev(models, glue, lambda of_one, rows: None)
+    assert scores.examples == evaluated["examples"]
+    for task in ("cola", "rte", "mnli"):
+        assert scores.metrics[task] == evaluated["metrics"][task]
+    stsb = builtin_tasks()["stsb"]
+    found = read_predictions(workdir / "predictions/stsb_dev.tsv", stsb)
+    as_written = np.clip(found.predictions, 0, 5).round(3)
+    for metric, value in scores.metrics["stsb"]["dev"].items():
+        assert value == pytest.approx(compute(metric, found.labels, as_written), abs=2e-3)
+    assert scores.average == pytest.approx(evaluated["mean"], abs=0.02)
+    assert scores.left_out == ["SST-2", "MRPC", "MNLI-mm", "QNLI", "QQP", "WNLI"]
+
+
+def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_path):
+    done = submit(glue, f"--saved_model={exported / '1'}", "--dev")
+    assert done.returncode == 0, done.stderr
+    assert "GLUE's average over 4 tasks" in done.stdout
+    assert "not scored, for want of a model or a dev file: SST-2, MRPC, MNLI-mm" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def cut_off(models, glue, tmp_path_factory):
+    """The folder of a submission that was cut off, when two files and a part were done."""
+    output = tmp_path_factory.mktemp("cut") / "submission.zip"
+
+    def advance(of_one, rows):
+        if of_one.name == "STS-B" and rows > 500:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SubmissionWriter(output, glue, advance).write(origins(models, glue))
+    assert not output.exists()
+    return output.with_name("submission.zip.partial")
+
+
+@settings(max_examples=5)
+@given(st.floats(0, 1))
+def test_one_that_was_cut_off_anywhere_goes_on_to_the_same(
+    submitted, cut_off, models, glue, tmp_path_factory, part
+):
+    output = tmp_path_factory.mktemp("again") / "submission.zip"
+    shutil.copytree(cut_off, output.with_name("submission.zip.partial"))
+    half = output.with_name("submission.zip.partial") / "STS-B.tsv"
+    whole = half.read_bytes()
+    half.write_bytes(whole[: int(part * len(whole))])
+    seen = {}
+    writer = SubmissionWriter(output, glue, lambda of_one, rows: seen.setdefault(of_one.name, rows))
+    writer.write(origins(models, glue))
+    assert output.read_bytes() == submitted[0].read_bytes()
+    assert seen["CoLA"] == FILES["CoLA"].rows
+    assert seen["STS-B"] <= max(int(part * 544), 0)
+    assert seen["STS-B"] % BATCH_SIZE == 0
+    assert not output.with_name("submission.zip.partial").exists()
+
+
+def test_what_is_there_of_another_model_or_data_is_not_gone_on_with(
+    cut_off, models, workdir, glue, tmp_path
+):
+    partial = tmp_path / "submission.zip.partial"
+    shutil.copytree(cut_off, partial)
+    before = {path: path.read_bytes() for path in partial.iterdir()}
+    with of_runs([str(workdir)], {}) as others:
+        writer = SubmissionWriter(tmp_path / "submission.zip", glue, lambda of_one, rows: None)
+        with pytest.raises(
+            UserError, match=r"partial has CoLA\.tsv of another model or other data"
+        ):
+            writer.write(origins(others, glue))
+    assert {path: path.read_bytes() for path in partial.iterdir()} == before
+
+
+def test_a_task_without_a_model_or_a_file_is_an_error_unless_told_otherwise(models, glue, tmp_path):
+    with pytest.raises(UserError) as caught:
+        refuse_missing(origins(models, glue))
+    assert str(caught.value).startswith("SST-2: no model has the task 'sst2'; MRPC: no model has")
+    assert f"MNLI-m: there is no {glue}/MNLI/test_matched.tsv" in str(caught.value)
+
+
+def test_each_task_is_answered_by_the_run_with_the_best_dev_score(workdir, tmp_path):
+    better = tmp_path / "better"
+    shutil.copytree(workdir, better)
+    lines = [json.loads(line) for line in (better / "metrics.jsonl").read_text().splitlines()]
+    for record in lines:
+        if record["kind"] == "dev":
+            record["scores"] |= {"rte": 1.0, "cola": -1.0}
+    (better / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runs = [str(workdir), str(better)]
+    with of_runs(runs, {}) as found:
+        names = {task: model.name for task, model in found.items()}
+    assert names == {"cola": runs[0], "rte": runs[1], "stsb": runs[0], "mnli": runs[0]}
+    with of_runs([], {"rte": runs[0], "mnli": runs[1]}) as found:
+        assert {task: model.name for task, model in found.items()} == {
+            "rte": runs[0], "mnli": runs[1],
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("CoLA", lambda lines: lines[:-1], r"CoLA/test.tsv: 1,062 rows; GLUE's has 1,063"),
+        ("RTE", lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+         "RTE/test.tsv: row 0 has index 1; GLUE's are in their order"),
+        ("STS-B", lambda lines: [*lines[:9], "8\tone", *lines[10:]], "STS-B/test.tsv:10: "),
+    ],
+)  # fmt: skip
+def test_a_test_file_that_is_not_glues_is_told_before_anything_is_written(
+    name, change, message, models, glue, tmp_path
+):
+    copy = tmp_path / "glue"
+    shutil.copytree(glue, copy)
+    path = copy / name / "test.tsv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    writer = SubmissionWriter(tmp_path / "out/s.zip", copy, lambda of_one, rows: None)
+    with pytest.raises(UserError, match=message):
+        writer.write(origins(models, copy))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output=s.zip"], "expected one of --saved_model, --server, --workdir or --task_runs "),
+        (["--saved_model=a", "--server=b", "--dev"], "found --saved_model and --server"),
+        (["--saved_model=a"], "expected --output=FILE.zip, --dev or both"),
+        (["--saved_model=a", "--dev", "--glue_dir=/none"], "--glue_dir: expected the folder"),
+        (["--saved_model=/none", "--dev"], "/none is no SavedModel: it has no saved_model.pb"),
+        (["--workdir=/none", "--dev"], "/none"),
+        (["--task_runs=rte", "--dev"], "--task_runs: expected task=RUN, found 'rte'"),
+        (["--task_runs=sst=RUN", "--dev"], "run has no task 'sst'"),
+        (["--server=127.0.0.1:1", "--dev", "--timeout=1"], "127.0.0.1:1, model 'default'"),
+        (["--workdir=RUN", "--output=/proc/s.zip", "--missing=majority"], "cannot write /proc/s.zip"),
+        (["--check=/none"], "cannot read /none: No such file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_a_line(flags, message, workdir, glue, tmp_path):
+    done = submit(glue, *(flag.replace("RUN", str(workdir)) for flag in flags))
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+    assert not Path("s.zip").exists()
+
+
+def test_the_command_checks_a_submission_of_others(submitted, glue, tmp_path):
+    done = run("", f"--check={submitted[0]}", script=TOOL)
+    assert done.returncode == 0, done.stderr
+    assert "warning: WNLI.tsv: every prediction is 0" in done.stderr
+    bad = tmp_path / "bad.zip"
+    with zipfile.ZipFile(bad, "w") as archive:
+        for name, text in content(submitted[0]).items():
+            archive.writestr(name, text.replace("\t", " ", 1) if name == "AX.tsv" else text)
+    done = run("", f"--check={bad}", f"--glue_dir={glue}", script=TOOL)
+    assert done.returncode == 1
+    *_, fault, error = done.stderr.splitlines()
+    assert fault.startswith("fault: AX.tsv:1: expected the header")
+    assert error == f"error: {bad}: GLUE would refuse it for 1 faults"
+    assert "train" in done.stdout
+
+
+def test_a_model_whose_task_is_not_glues_is_told(tmp_path, glue):
+    """A task of the user's own may have the name of one of GLUE's."""
+    own = write_tasks(tmp_path / "data")["mood"]
+    config = {
+        "tasks": {"own": own},
+        "encoder": {"pretrained": str(write_encoder(tmp_path / "encoder"))},
+        "data": {"max_length": 24, "data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "c")},
+        "batch": {"rows": 4, "length": 48, "eval_rows": 4},
+        "training": {"epochs": 1},
+    }  # fmt: skip
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config).replace("own:", "rte:"))
+    done = run("train", f"--config={tmp_path / 'own.yaml'}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    done = submit(glue, f"--workdir={tmp_path / 'run'}", "--dev")
+    assert done.returncode == 1
+    assert "task 'rte' takes sentence; expected sentence1, sentence2" in done.stderr
+
+
+def test_the_majorities_are_those_of_the_real_files(glue_dir):
+    for of_one in GLUE_FILES:
+        if of_one.task in ("cola", "sst2", "mrpc", "rte", "wnli"):  # The others lack rows here.
+            shares = train_shares(of_one, glue_dir)
+            assert of_one.majority == max(shares, key=shares.get)
+    scores = read_split(builtin_tasks()["stsb"], "train", glue_dir).labels
+    assert FILES["STS-B"].majority == f"{scores.mean():.3f}"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs the tests with Bazel, without a network: all of them, or the targets given.
+#
+#   tools/bazel_test.sh [//tests:test_metrics ...]
+#
+# Installs nothing. It needs Bazel (Debian: bazel-bootstrap) and the environment of `make test`; or
+# $PROJECT_PYTHON names another interpreter that has the packages of requirements.lock.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v bazel > /dev/null; then
+  echo "error: there is no bazel on the PATH (Debian: apt-get install bazel-bootstrap)" >&2
+  exit 1
+fi
+export PROJECT_PYTHON="${PROJECT_PYTHON:-$PWD/.venv/bin/python}"
+if ! "$PROJECT_PYTHON" -c "import pytest, tensorflow_text" 2> /dev/null; then
+  echo "error: $PROJECT_PYTHON does not run, or lacks tensorflow_text or pytest (make .venv/ready-dev)" >&2
+  exit 1
+fi
+# Two at once: most tests train on all cores.
+exec bazel test --local_test_jobs=2 --test_output=errors \
+  --test_env="MTDNN_DATA_DIR=${MTDNN_DATA_DIR:-$PWD/../shared/data}" "${@:-//...}"
