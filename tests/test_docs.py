@@ -1,0 +1,152 @@
+"""The documentation says what is so."""
+
+import importlib
+import json
+import os
+import re
+import runpy
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from absl import flags
+from tiny import write_tasks
+
+from mtdnn_tf.config import Experiment
+from mtdnn_tf.tasks import builtin_tasks
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_reference_is_as_the_code_has_it():
+    tool = runpy.run_path(str(ROOT / "tools/update_docs.py"))
+    text = (ROOT / "docs/reference.md").read_text()
+    assert text == tool["reference"](), "run `python tools/update_docs.py`"
+
+
+def test_the_reference_explains_every_setting_and_lists_every_task():
+    text = (ROOT / "docs/reference.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    without = [row for row in rows if row.endswith("|  |") and "`description`" not in row]
+    assert without == []
+    for section, field in Experiment.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            part = text.partition(f"\n## `{section}`\n")[2].partition("\n## ")[0]
+            for name in field.annotation.model_fields:
+                assert f"| `{name}` |" in part, f"{section}.{name}"
+    for name in builtin_tasks():
+        assert f"| `{name}` |" in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    text = path.read_text()
+    anchors = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif not target.startswith(("http://", "https://")):
+            assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_files_that_are_named_exist(path):
+    pattern = r"(?<![\w/.-])(?:configs|tools|mtdnn_tf|tests)/[\w./]+\.\w+"
+    for name in re.findall(pattern, path.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+PYTHON = ".venv/bin/python"
+
+
+def commands(path):
+    """The commands of our own in a page's blocks of shell, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith(PYTHON) and "-m pip" not in line]
+
+
+def defined_flags(program):
+    """The flags of a binary: the name of a module, or the path of a tool."""
+    if program.endswith(".py"):
+        define = runpy.run_path(str(ROOT / program))["_define_flags"]
+    else:
+        define = importlib.import_module(program)._define_flags
+    before = set(flags.FLAGS)
+    define()
+    names = set(flags.FLAGS) - before
+    for name in names:
+        delattr(flags.FLAGS, name)
+    return names
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_have_flags_that_there_are(path):
+    for command in commands(path):
+        _, *words = shlex.split(command, comments=True)
+        program = words[1] if words[0] == "-m" else words[0]
+        given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= defined_flags(program), command
+
+
+# What keeps a command of the README short enough to be run here.
+SMALL = [f"data.subsets.{task}.count=60" for task in ("cola", "sst2", "mrpc", "stsb", "rte")]
+SHORTENED = {
+    "mtdnn_tf.train --config=configs/glue": ["training.epochs=1", "mixture.examples_per_epoch=300"],
+    "mtdnn_tf.train": ["training.epochs=1"],
+    "mtdnn_tf.finetune": ["training.epochs=1", *SMALL],
+}
+NOT_RUN = {
+    "mtdnn_tf.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
+    "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
+}
+
+
+@pytest.fixture
+def place(glue_dir, minilm_dir, tmp_path):
+    """A folder where the README's commands can be run, with the files that they name."""
+    for name in ("configs", "tools", ".venv", "mtdnn_tf"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "glue_data").symlink_to(glue_dir)
+    own = tmp_path / "folder_of_the_files"
+    tasks = {"rte": {"splits": {s: {"file": f"{glue_dir}/RTE/{s}.tsv"} for s in ("train", "dev")}}}
+    tasks["mood"] = write_tasks(own)["mood"]
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({"tasks": tasks, "data": {"data_dir": str(own)}})
+    )
+    (tmp_path / "pairs.tsv").write_text("sentence1\tsentence2\nA dog sleeps.\tAn animal sleeps.\n")
+    return tmp_path
+
+
+@pytest.mark.long
+def test_the_commands_of_the_readme_run(place):
+    ran, servers = [], []
+    try:
+        for command in commands(ROOT / "README.md"):
+            if any(part in command for part in NOT_RUN):
+                continue
+            sets = next((sets for part, sets in SHORTENED.items() if part in command), [])
+            words = [*shlex.split(command, comments=True), *(f"--set={one}" for one in sets)]
+            if "local_server" in command:
+                servers.append(subprocess.Popen(words, cwd=place))
+                time.sleep(40)
+                continue
+            done = subprocess.run(words, cwd=place, capture_output=True, text=True)
+            assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+            ran.append(command)
+    finally:
+        for server in servers:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+    assert len(ran) >= 12
+    assert json.loads((place / "metrics.json").read_text())["metrics"].keys() >= {"rte", "cola"}
+    assert (place / "answers.tsv").read_text().startswith("uid\tlabel\t")
+    assert os.path.getsize(place / "submission.zip") > 1_000_000
