@@ -106,7 +106,7 @@ def test_packed_equals_alone(encoder, rows):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 49), min_size=1, max_size=9), min_size=1, max_size=5))
+@given(st.lists(st.lists(st.integers(1, 49), min_size=1, max_size=9), min_size=1, max_size=19))
 def test_ragged_and_padded_equal_alone(encoder, examples):
     longest = max(map(len, examples))
     types = [np.arange(len(ids)) > len(ids) // 2 for ids in examples]

@@ -19,6 +19,8 @@ from tiny import write_tasks
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.tasks import builtin_tasks
 
+if "TEST_SRCDIR" in os.environ:
+    pytest.skip("Bazel's tests do not see all files that are named", allow_module_level=True)
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -64,14 +66,11 @@ def test_files_that_are_named_exist(path):
         assert (ROOT / name).exists(), name
 
 
-PYTHON = ".venv/bin/python"
-
-
 def commands(path):
     """The commands of our own in a page's blocks of shell, in order."""
-    blocks = re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", path.read_text(), re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith(PYTHON) and "-m pip" not in line]
+    return [line for line in lines if re.search(r"python (?:-m mtdnn_tf|tools/)", line)]
 
 
 def defined_flags(program):
@@ -91,7 +90,9 @@ def defined_flags(program):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands_have_flags_that_there_are(path):
     for command in commands(path):
-        _, *words = shlex.split(command, comments=True)
+        words = shlex.split(command, comments=True)
+        while not words.pop(0).endswith("python"):
+            pass  # Variables of the environment.
         program = words[1] if words[0] == "-m" else words[0]
         given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
         assert given <= defined_flags(program), command

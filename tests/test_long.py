@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_serving import LOCAL, start
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long
@@ -73,6 +74,33 @@ def test_a_server_under_load_fails_no_request_and_does_not_grow(glue_run, tmp_pa
         "tools/load_test.py", f"--model_base_path={tmp_path / 'glue'}", "--clients=32", "--seconds=120"
     )  # fmt: skip
     assert " requests, 0 failed" in printed
+
+
+def test_a_submission_is_the_same_from_a_run_a_saved_model_and_a_server(
+    glue_run, glue_dir, tmp_path
+):
+    python("-m", "mtdnn_tf.export", f"--workdir={glue_run}", f"--export_dir={tmp_path / 'glue'}")
+    served = start(
+        [*LOCAL, f"--model_base_path={tmp_path / 'glue'}", "--model_name=tiny"], tmp_path / "log"
+    )
+    ways = (
+        f"--workdir={glue_run}",
+        f"--saved_model={tmp_path / 'glue'}",
+        f"--server={served.grpc}",
+    )
+    contents = []
+    try:
+        for number, way in enumerate(ways):
+            output = tmp_path / f"{number}.zip"
+            python(
+                "tools/glue_submit.py", way, "--model=tiny", f"--glue_dir={glue_dir}",
+                "--missing=majority", f"--output={output}",
+            )  # fmt: skip
+            contents.append(output.read_bytes())
+    finally:
+        served.process.terminate()
+        served.process.wait(60)
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir):

@@ -39,7 +39,7 @@ def distill(config, workdir, *flags):
 def carried_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     config = write_recipe(folder)
-    done = distill(config, folder / "kd")
+    done = distill(config, folder / "kd", "--report")
     assert done.returncode == 0, done.stderr
     return config, folder / "kd", done.stdout
 
@@ -59,6 +59,9 @@ def test_the_recipe_leaves_a_table_of_everything(carried_out):
     assert untaught["teachers"] == {}
     assert untaught["ensemble"] is None
     assert "gain" in printed
+    report = workdir / "student/seed_0/report.html"
+    assert printed.splitlines()[-1] == f"report: {report}"
+    assert str(workdir / "single/seed_0") in report.read_text()
     assert (workdir / "results.md").read_text().startswith("| task | metric |")
 
 

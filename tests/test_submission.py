@@ -23,7 +23,7 @@ from mtdnn_tf.submission.answering import BATCH_SIZE
 from mtdnn_tf.submission.check import check_submission
 from mtdnn_tf.submission.dev_scores import score_dev
 from mtdnn_tf.submission.formats import GLUE_FILES
-from mtdnn_tf.submission.models import of_runs, of_saved_model
+from mtdnn_tf.submission.models import hash_of_answers, of_runs, of_saved_model
 from mtdnn_tf.submission.summary import train_shares
 from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
 from mtdnn_tf.tasks import builtin_tasks
@@ -149,7 +149,8 @@ def test_a_submission_is_right_and_says_where_each_file_is_from(submitted, workd
         assert set(values(content(output)[f"{name}.tsv"])) == {FILES[name].majority}
     printed = " ".join(done.stdout.split())
     assert "the majority" in printed
-    assert "CoLA test: 1,063 rows" in printed
+    for name, of_one in FILES.items():
+        assert printed.count(f"{name} {of_one.split}: {of_one.rows:,} rows") == 1
     assert [path.name for path in output.parent.iterdir()] == ["submission.zip"]
 
 
@@ -210,6 +211,11 @@ def test_dev_scores_are_those_of_evaluate(models, glue, workdir, tmp_path):
     assert scores.left_out == ["SST-2", "MRPC", "MNLI-mm", "QNLI", "QQP", "WNLI"]
 
 
+def test_without_a_dev_file_there_is_nothing_to_score(models, tmp_path):
+    with pytest.raises(UserError, match="no task of the models has a dev file in "):
+        score_dev(models, tmp_path, lambda of_one, rows: None)
+
+
 def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_path):
     done = submit(glue, f"--saved_model={exported / '1'}", "--dev")
     assert done.returncode == 0, done.stderr
@@ -242,13 +248,14 @@ def test_one_that_was_cut_off_anywhere_goes_on_to_the_same(
     half = output.with_name("submission.zip.partial") / "STS-B.tsv"
     whole = half.read_bytes()
     half.write_bytes(whole[: int(part * len(whole))])
+    lines = half.read_bytes().splitlines(keepends=True)
+    done = max(sum(line.endswith(b"\n") for line in lines) - 1, 0)
     seen = {}
     writer = SubmissionWriter(output, glue, lambda of_one, rows: seen.setdefault(of_one.name, rows))
     writer.write(origins(models, glue))
     assert output.read_bytes() == submitted[0].read_bytes()
     assert seen["CoLA"] == FILES["CoLA"].rows
-    assert seen["STS-B"] <= max(int(part * 544), 0)
-    assert seen["STS-B"] % BATCH_SIZE == 0
+    assert seen["STS-B"] == done - done % BATCH_SIZE
     assert not output.with_name("submission.zip.partial").exists()
 
 
@@ -265,6 +272,27 @@ def test_what_is_there_of_another_model_or_data_is_not_gone_on_with(
         ):
             writer.write(origins(others, glue))
     assert {path: path.read_bytes() for path in partial.iterdir()} == before
+    copy = tmp_path / "glue"
+    shutil.copytree(glue, copy)
+    path = copy / "STS-B/test.tsv"
+    path.write_text(path.read_text().replace("lamp", "hat"))
+    writer = SubmissionWriter(tmp_path / "submission.zip", copy, lambda of_one, rows: None)
+    with pytest.raises(UserError, match=r"partial has STS-B\.tsv of another model or other data"):
+        writer.write(origins(models, copy))
+
+
+def test_two_models_of_the_same_version_are_told_apart(models):
+    """A server says no more of a model than its version."""
+    fields = models["rte"].fields
+
+    def other(signature, inputs, outputs=()):
+        answered = models["rte"].call(signature, inputs, outputs)
+        return answered | {"score": answered["score"] + 0.001} if "score" in answered else answered
+
+    assert hash_of_answers(fields, models["rte"].call) == hash_of_answers(
+        fields, models["rte"].call
+    )
+    assert hash_of_answers(fields, models["rte"].call) != hash_of_answers(fields, other)
 
 
 def test_a_task_without_a_model_or_a_file_is_an_error_unless_told_otherwise(models, glue, tmp_path):

@@ -45,6 +45,7 @@ def check(right, tmp_path):
 def test_a_right_submission_has_no_faults(check):
     report = check()
     assert (report.faults, report.warnings) == ([], [])
+    assert report.rows == {of_one.file: of_one.rows for of_one in GLUE_FILES}
     assert report.shares["RTE.tsv"] == {"not_entailment": 0.5, "entailment": 0.5}
     assert "STS-B.tsv" not in report.shares
 
@@ -85,6 +86,12 @@ def test_the_files_are_those_of_glue():
         ("WNLI", "\n3\t1\n", "\n4\t1\n",
          ["WNLI.tsv:5: index 4, expected 3: rows are in the order of the test file"]),
         ("WNLI", "\n3\t1\n", "\n146\t1\n", ["WNLI.tsv:5: index 146 is over the last, 145"]),
+        ("WNLI", "\n3\t1\n", f"\n{'9' * 5000}\t1\n",
+         [f"WNLI.tsv:5: index {'9' * 20} is over the last, 145"]),
+        ("STS-B", "\n1\t0.100\n", "\n1\t0_1\n",
+         ["STS-B.tsv:3: prediction '0_1', expected a number from 0 to 5"]),
+        ("STS-B", "\n1\t0.100\n", "\n1\t \u0663\n",
+         ["STS-B.tsv:3: prediction ' \u0663', expected a number from 0 to 5"]),
         ("WNLI", "\n3\t1\n", "\n3.0\t1\n", ["WNLI.tsv:5: index '3.0' is not a whole number"]),
         ("WNLI", "\n145\t1\n", "\n", ["WNLI.tsv:146: 145 rows, expected 146"]),
         ("WNLI", "\n145\t1\n", "\n145\t1\n146\t1\n",
@@ -101,7 +108,9 @@ def test_one_thing_that_is_wrong_is_named_with_its_line(name, old, new, faults, 
 
 
 def test_missing_files_and_others_are_named(check):
-    assert check(AX=None).faults == ["AX.tsv: is missing"]
+    report = check(AX=None)
+    assert report.faults == ["AX.tsv: is missing"]
+    assert "AX.tsv" not in report.rows
     (fault,) = check(MNLI="x").faults
     assert fault.startswith("MNLI.tsv: no file of a submission; did you mean 'MNLI-m.tsv'")
     assert check(WNLI="").faults == ["WNLI.tsv:1: is empty"]
@@ -159,6 +168,19 @@ def test_a_zip_file_that_is_damaged_or_encrypted_is_told(check, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"submission\.zip: cannot be unpacked: "):
             check_submission(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_that_is_damaged_in_another_compression_is_told(method, right, tmp_path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, text in right.items():
+            archive.writestr(name, text)
+    damaged = bytearray(path.read_bytes())
+    damaged[100:140] = bytes(40)
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"submission\.zip"):
+        check_submission(path)
 
 
 @pytest.mark.parametrize("raw", [b"", b"PK nothing", b"index\tprediction\n"])

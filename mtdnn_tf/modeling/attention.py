@@ -16,23 +16,37 @@ MASKED = (
 
 
 @dataclass(frozen=True)
-class AttentionLayout:
-    """Where the flat tokens stand in the grid that attention sees.
+class AttentionGrid:
+    """Rows of slots that attention sees at once.
 
     Attributes:
-        rows: Number of rows of the grid (int, or a scalar tensor).
+        rows: Number of rows (int, or a scalar tensor).
         length: Number of slots of a row (int, or a scalar tensor).
         bias: `[rows, 1, 1 or length, length]` float32, added to the scores: 0 where a query (third
             axis) may see a key (fourth), `MASKED` elsewhere.
-        gather_in: `[rows * length] int32`, the token in each slot; None where tokens are the slots.
-        gather_out: `[tokens] int32`, the slot of each token; None likewise.
+        gather: `[rows * length] int32`, the token in each slot; None where tokens are the slots.
+        may_be_empty: Whether there may be no rows; then nothing is computed.
     """
 
     rows: int | KerasTensor
     length: int | KerasTensor
     bias: KerasTensor
-    gather_in: KerasTensor | None = None
-    gather_out: KerasTensor | None = None
+    gather: KerasTensor | None = None
+    may_be_empty: bool = False
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """Where the flat tokens stand in the grids that attention sees.
+
+    Attributes:
+        grids: One grid; or several, one after another, for rows of different lengths.
+        gather: `[tokens] int32`, the slot of each token among those of all grids; None where tokens
+            are the slots.
+    """
+
+    grids: tuple[AttentionGrid, ...]
+    gather: KerasTensor | None = None
 
 
 class SelfAttention(layers.Layer):
@@ -68,24 +82,46 @@ class SelfAttention(layers.Layer):
         training: bool | None = None,
     ) -> KerasTensor:
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
-        query = self._split_heads(self.query(tokens) * self.config.head_size**-0.5, layout)
-        key = self._split_heads(self.key(tokens), layout)
-        value = self._split_heads(self.value(tokens), layout)
+        query = self.query(tokens) * self.config.head_size**-0.5
+        key, value = self.key(tokens), self.value(tokens)
+        contexts, nothing = [], query[:0]
+        for grid in layout.grids:
+
+            def attend(grid: AttentionGrid = grid) -> KerasTensor:
+                return self._attend(query, key, value, grid, seed, training)
+
+            if grid.may_be_empty:
+                contexts.append(ops.cond(ops.greater(grid.rows, 0), attend, lambda: nothing))
+            else:
+                contexts.append(attend())
+        context = contexts[0] if len(contexts) == 1 else ops.concatenate(contexts, axis=0)
+        if layout.gather is not None:
+            context = ops.take(context, layout.gather, axis=0)
+        return self.project(context)
+
+    def _attend(
+        self,
+        query: KerasTensor,
+        key: KerasTensor,
+        value: KerasTensor,
+        grid: AttentionGrid,
+        seed: keras.random.SeedGenerator,
+        training: bool | None,
+    ) -> KerasTensor:
+        """`[tokens, hidden]` each to `[slots of the grid, hidden]`."""
+        query, key, value = (self._split_heads(part, grid) for part in (query, key, value))
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        scores = ops.cast(scores, "float32") + layout.bias
+        scores = ops.cast(scores, "float32") + grid.bias
         weights = ops.cast(ops.softmax(scores), value.dtype)
         weights = dropout(weights, self.config.attention_dropout, seed, training)
         context = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        context = ops.reshape(context, (-1, self.config.hidden_size))
-        if layout.gather_out is not None:
-            context = ops.take(context, layout.gather_out, axis=0)
-        return self.project(context)
+        return ops.reshape(context, (-1, self.config.hidden_size))
 
-    def _split_heads(self, tokens: KerasTensor, layout: AttentionLayout) -> KerasTensor:
+    def _split_heads(self, tokens: KerasTensor, grid: AttentionGrid) -> KerasTensor:
         """`[tokens, hidden]` to `[rows, heads, length, head]`."""
-        if layout.gather_in is not None:
-            tokens = ops.take(tokens, layout.gather_in, axis=0)
-        shape = (layout.rows, layout.length, self.config.num_heads, self.config.head_size)
+        if grid.gather is not None:
+            tokens = ops.take(tokens, grid.gather, axis=0)
+        shape = (grid.rows, grid.length, self.config.num_heads, self.config.head_size)
         return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
 
 

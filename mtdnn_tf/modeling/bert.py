@@ -5,11 +5,17 @@ from typing import Any, Literal, Self
 import keras
 from keras import KerasTensor, layers, ops
 
-from mtdnn_tf.modeling.attention import MASKED, AttentionLayout, TransformerBlock
+from mtdnn_tf.modeling.attention import (
+    MASKED,
+    AttentionGrid,
+    AttentionLayout,
+    TransformerBlock,
+)
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import dropout
 
 Pooling = Literal["cls_pooler", "cls", "mean"]
+GROUPED, GROUPS = 8, 4  # Ragged examples from which on there are so many grids.
 
 
 class Embeddings(layers.Layer):
@@ -151,7 +157,7 @@ class BertEncoder(layers.Layer):
             tokens = block(tokens, layout=layout, seed=seed, training=training)
         examples = self._pool(tokens, inputs)
         if packed:
-            shape = (layout.rows, layout.length, self.config.hidden_size)
+            shape = (*ops.shape(inputs["token_ids"]), self.config.hidden_size)
             tokens = ops.reshape(tokens, shape)
         return {"sequence": tokens, "examples": examples}
 
@@ -186,21 +192,38 @@ def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     query, key = ops.expand_dims(example_ids, 2), ops.expand_dims(example_ids, 1)
     allowed = ops.logical_and(ops.equal(query, key), ops.not_equal(key, 0))
     bias = ops.where(allowed, 0.0, MASKED)
-    return AttentionLayout(rows, length, ops.expand_dims(bias, 1))
+    return AttentionLayout((AttentionGrid(rows, length, ops.expand_dims(bias, 1)),))
 
 
 def ragged_layout(inputs: dict[str, KerasTensor]) -> AttentionLayout:
-    """Attention within the examples of a ragged batch, one row of the grid each."""
-    grid = inputs["grid"]
-    rows, length = ops.shape(grid)
-    bias = ops.where(ops.greater_equal(grid, 0), 0.0, MASKED)
-    return AttentionLayout(
-        rows,
-        length,
-        ops.expand_dims(ops.expand_dims(bias, 1), 1),
-        gather_in=ops.reshape(ops.maximum(grid, 0), (-1,)),
-        gather_out=inputs["row_ids"] * length + inputs["position_ids"],
-    )
+    """Attention within the examples of a ragged batch, one row each.
+
+    `GROUPED` examples and more are divided by their lengths among `GROUPS` grids, so that short ones
+    are not padded to the longest of the batch. Fewer are in one grid, and the others are empty.
+    """
+    lengths = ops.sum(ops.cast(ops.greater_equal(inputs["grid"], 0), "int32"), axis=1)
+    order = ops.argsort(lengths, axis=0)
+    slots, lengths = ops.take(inputs["grid"], order, axis=0), ops.take(lengths, order, axis=0)
+    count = ops.shape(lengths)[0]
+    size = ops.maximum(ops.where(ops.less(count, GROUPED), count, -(-count // GROUPS)), 1)
+    parts = [slice(number * size, (number + 1) * size) for number in range(GROUPS)]
+    widths = ops.stack([ops.max(lengths[part], initial=0) for part in parts])
+    grids = [_grid(slots[part, : widths[number]]) for number, part in enumerate(parts)]
+    sizes = ops.stack([ops.size(grid.gather) for grid in grids])
+    # A token's grid, the grid's row, and the slot in it.
+    row = ops.take(ops.argsort(order, axis=0), inputs["row_ids"])
+    number = row // size
+    start = ops.take(ops.cumsum(sizes) - sizes, number)
+    gather = start + (row % size) * ops.take(widths, number) + inputs["position_ids"]
+    return AttentionLayout(tuple(grids), gather)
+
+
+def _grid(slots: KerasTensor) -> AttentionGrid:
+    """A grid of `[rows, length] int32`, the token in each slot or -1."""
+    rows, length = ops.shape(slots)
+    bias = ops.where(ops.greater_equal(slots, 0), 0.0, MASKED)[:, None, None]
+    gather = ops.reshape(ops.maximum(slots, 0), (-1,))
+    return AttentionGrid(rows, length, bias, gather, may_be_empty=True)
 
 
 def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:

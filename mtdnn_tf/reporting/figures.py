@@ -1,6 +1,6 @@
 """The pictures of a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,10 +30,10 @@ def losses(run: RunRecord) -> Figure:
         if not points:
             return
         steps, values = np.array(points).T
-        axes.plot(steps, values, linewidth=0.5, alpha=0.4)
+        axes.plot(steps, values, linewidth=0.5, alpha=0.4, marker=_marker(values))
         width = min(SMOOTHING, len(values))
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
-        axes.plot(steps[width - 1 :], mean, color="C0")
+        axes.plot(steps[width - 1 :], mean, color="C0", marker=_marker(mean))
 
     return _panels(len(tasks), draw)
 
@@ -71,7 +71,7 @@ def training(run: RunRecord) -> Figure:
         title, values = curves[number]
         axes.set_title(title)
         axes.set_xlabel("step")
-        axes.plot(steps, values, linewidth=1)
+        axes.plot(steps, values, linewidth=1, marker=_marker(values))
         axes.set_ylim(0, 1.08 * max(values))
 
     return _panels(len(curves), draw)
@@ -150,6 +150,11 @@ def _places(axes: Axes, split: Split) -> None:
     axes.set_xlabel("place of a right candidate")
     axes.set_ylabel("candidates")
     axes.set_title(split.title)
+
+
+def _marker(values: Sized) -> str:
+    """A point is seen, where it is the only one or one of few."""
+    return "." if len(values) <= SMOOTHING else ""
 
 
 def _panels(count: int, draw: Callable[[Axes, int], None]) -> Figure:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mtdnn_tf.bootstrap import Difference, paired_bootstrap
@@ -123,7 +124,8 @@ def write_report(
     run = RunRecord(workdir)
     comparisons = [_compare(run, RunRecord(other)) for other in others]
     output = output or RunDirectory(workdir).path / PAGE_FILE
-    pictures = {name: _png(figure) for name, figure in _figures(run)}
+    with rc_context({"text.parse_math": False}):  # A label may have dollars in it.
+        pictures = {name: _png(figure) for name, figure in _figures(run)}
     page = _environment(pictures).get_template("page.html.j2")
     text = page.render(
         run=run,

@@ -123,11 +123,11 @@ class RunRecord:
         rows = read_split(
             split.task, split.name, Path(settings.data_dir or "."), settings.on_bad_row, tfds_dir
         )
-        columns = zip(*rows.texts.values(), strict=True)
-        texts = dict(zip(rows.uids, columns, strict=True))
-        if not all(uid in texts for uid in split.predictions.uids):
+        found = split.predictions
+        labels = dict(zip(rows.uids, np.asarray(rows.labels).tolist(), strict=True))
+        if [labels.get(uid) for uid in found.uids] != found.labels.tolist():
             raise UserError(f"{split.title}: the data is not that of the run")
-        return texts
+        return dict(zip(rows.uids, zip(*rows.texts.values(), strict=True), strict=True))
 
 
 def _splits(directory: RunDirectory, tasks: Sequence[TaskSpec]) -> Iterator[Split]:

@@ -66,7 +66,7 @@ def _batch(texts: Mapping[str, Sequence[str]], start: int) -> dict[str, np.ndarr
 
 
 def _score(value: float) -> str:
-    """Three decimals: what differs between machines is further behind."""
+    """Three decimals: another machine's rounding then changes few of them."""
     return f"{np.clip(value, *SCORES):.3f}"
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a submission to GLUE."""
 
-import math
+import lzma
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -14,6 +15,7 @@ from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, SCORES, GlueFile
 
 MOST_BYTES = 64 << 20  # Of one file; the largest, QQP, has under 4 MiB.
 MOST_FAULTS = 20  # Shown of one file.
+NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass
@@ -23,11 +25,13 @@ class Report:
     Attributes:
         faults: For which GLUE would refuse it or misread it; each with file and line.
         warnings: What is allowed and looks wrong.
+        rows: File to how many predictions it has.
         shares: File to how often it has each value, a fraction; of scores there are none.
     """
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -61,8 +65,8 @@ def check_submission(path: Path) -> Report:
                     with archive.open(name) as lines:
                         _check_file(of_one, lines, report)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         # The last is what an encrypted or oddly compressed file raises.
         raise UserError(f"{path}: cannot be unpacked: {error}") from error
     return report
@@ -70,11 +74,13 @@ def check_submission(path: Path) -> Report:
 
 def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report) -> None:
     values: Counter[str] = Counter()
-    faults = list(_faults_of_lines(of_one, lines, values))
-    report.faults += [f"{of_one.file}{fault}" for fault in faults[:MOST_FAULTS]]
-    if len(faults) > MOST_FAULTS:
-        report.faults.append(f"{of_one.file}: and {len(faults) - MOST_FAULTS} more")
-    total = sum(values.values())
+    count = 0
+    for count, fault in enumerate(_faults_of_lines(of_one, lines, values), start=1):
+        if count <= MOST_FAULTS:
+            report.faults.append(f"{of_one.file}{fault}")
+    if count > MOST_FAULTS:
+        report.faults.append(f"{of_one.file}: and {count - MOST_FAULTS} more")
+    total = report.rows[of_one.file] = sum(values.values())
     if of_one.values:
         report.shares[of_one.file] = {v: values[v] / total for v in of_one.values if total}
     if len(values) == 1:
@@ -119,7 +125,7 @@ def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -
 def _faults_of_row(of_one: GlueFile, row: int, index: str, prediction: str) -> Iterator[str]:
     if not (index.isascii() and index.isdecimal()):
         yield f"index {index[:20]!r} is not a whole number"
-    elif int(index) >= of_one.rows:
+    elif len(index) > len(str(of_one.rows)) or int(index) >= of_one.rows:
         yield f"index {index[:20]} is over the last, {of_one.rows - 1}"
     elif index != str(row):
         yield f"index {index}, expected {row}: rows are in the order of the test file"
@@ -127,10 +133,6 @@ def _faults_of_row(of_one: GlueFile, row: int, index: str, prediction: str) -> I
         if prediction not in of_one.values:
             yield f"prediction {prediction[:20]!r}, expected one of {', '.join(of_one.values)}"
         return
-    try:
-        score = float(prediction)
-    except ValueError:
-        score = math.nan
     low, high = SCORES
-    if not low <= score <= high:
+    if not NUMBER.fullmatch(prediction) or not low <= float(prediction) <= high:
         yield f"prediction {prediction[:20]!r}, expected a number from {low:g} to {high:g}"

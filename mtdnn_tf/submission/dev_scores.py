@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mtdnn_tf.data.sources import read_split, split_paths
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.submission.answering import answer, class_or_score
 from mtdnn_tf.submission.formats import GLUE_FILES, GlueFile
 from mtdnn_tf.submission.models import Models
@@ -48,7 +49,7 @@ def score_dev(
             its rows that are done.
 
     Raises:
-        UserError: A file is bad, or a model's task is another than GLUE's.
+        UserError: A file is bad, a model's task is another than GLUE's, or there is nothing to score.
     """
     scores = DevScores({}, {}, [])
     for of_one in GLUE_FILES:
@@ -73,4 +74,6 @@ def score_dev(
         }
         scores.metrics.setdefault(task.name, {})[split] = metrics
         scores.examples.setdefault(task.name, {})[split] = len(rows)
+    if not scores.metrics:
+        raise UserError(f"no task of the models has a dev file in {glue_dir}")
     return scores

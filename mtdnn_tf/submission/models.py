@@ -1,6 +1,7 @@
 """What answers the tasks of GLUE: a SavedModel, a model server, or run directories."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mtdnn_tf.serving.versions import versions
 
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVER_THREADS = 8  # Requests that are under way at once.
+PROBE = b"The lamp in the hall was still burning when the last of the guests had left."
 LOCAL_THREADS = 2  # One batch is tokenised while another is in the encoder.
 
 
@@ -92,7 +94,8 @@ def of_server(address: str, model: str, timeout: float) -> Iterator[Models]:
     with Client(address, model, version=max(ready), timeout=timeout) as client:
         name = f"{address}, model {model!r}, version {max(ready)}"
         fields = _tasks(client.signatures())
-        yield dict.fromkeys(fields, Model(name, name, fields, client.call, SERVER_THREADS))
+        identity = f"{name}, {hash_of_answers(fields, client.call)}"
+        yield dict.fromkeys(fields, Model(name, identity, fields, client.call, SERVER_THREADS))
 
 
 @contextmanager
@@ -128,9 +131,14 @@ def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
     """Task to the run with the highest dev score; of equals, the first."""
     best: dict[str, tuple[float, str]] = {}
     for workdir in workdirs:
-        for task, score in RunDirectory(workdir).best_dev()["scores"].items():
-            if task not in best or score > best[task][0]:
-                best[task] = (score, workdir)
+        run = RunDirectory(workdir)
+        heads = run.read_experiment().heads
+        evaluated = any(record["kind"] == "dev" for record in run.read_metrics())
+        scores = run.best_dev()["scores"] if evaluated else {}
+        for task in heads:
+            score = scores.get(task.name, -math.inf)  # It may have no dev split.
+            if task.name not in best or score > best[task.name][0]:
+                best[task.name] = (score, workdir)
     return {task: workdir for task, (_, workdir) in best.items()}
 
 
@@ -143,6 +151,21 @@ def _loaded(folder: Path, name: str, identity: str) -> Model:
 def _tasks(signatures: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """Of all signatures those of tasks, which have one for token ids as well."""
     return {name: inputs for name, inputs in signatures.items() if f"{name}_tokens" in signatures}
+
+
+def hash_of_answers(fields: Mapping[str, Sequence[str]], call: Call) -> str:
+    """SHA-256 of what every task answers to one text, to four digits.
+
+    A server says no more of a model than its version, and two models can have the same.
+    """
+    digest = hashlib.sha256()
+    for task in sorted(fields):
+        answered = call(task, {name: np.array([PROBE], object) for name in fields[task]})
+        for name in sorted(answered):
+            value = answered[name]
+            rounded = value.round(4) if value.dtype.kind == "f" else value
+            digest.update(f"{task} {name} {rounded.tolist()}".encode())
+    return digest.hexdigest()
 
 
 def _hash(path: Path) -> str:

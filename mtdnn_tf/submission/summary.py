@@ -1,12 +1,12 @@
 """What is in a submission, for a person."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
-from mtdnn_tf.data.sources import read_split, split_paths
+from mtdnn_tf.data.sources import split_paths
 from mtdnn_tf.submission.answering import head_of
 from mtdnn_tf.submission.check import Report
 from mtdnn_tf.submission.formats import GLUE_FILES, GlueFile
@@ -33,7 +33,7 @@ def summary_table(
         table.add_column(name, justify="right" if name == "rows" else "left")
     for of_one in GLUE_FILES:
         shares = report.shares.get(of_one.file, {})
-        cells = [of_one.name, f"{of_one.rows:,}", _text(shares)]
+        cells = [of_one.name, f"{report.rows.get(of_one.file, 0):,}", _text(shares)]
         if glue_dir:
             cells.append(_text(train_shares(of_one, glue_dir)))
         if remarks:
@@ -45,6 +45,8 @@ def summary_table(
 def train_shares(of_one: GlueFile, glue_dir: Path) -> dict[str, float]:
     """How often the train split has each value of a file, a fraction.
 
+    Rows without a label of the task are not counted: this is for a person to compare with.
+
     Returns:
         None of them for scores, and where there is no train split.
     """
@@ -52,9 +54,22 @@ def train_shares(of_one: GlueFile, glue_dir: Path) -> dict[str, float]:
     (path,) = split_paths(task, "train", glue_dir)
     if not of_one.values or not path.is_file():
         return {}
-    labels = read_split(task, "train", glue_dir).labels
-    counts = np.bincount(np.asarray(labels, np.int64), minlength=len(of_one.values))
-    return dict(zip(of_one.values, (counts / counts.sum()).tolist(), strict=True))
+    spec = task.splits["train"]
+    counts: Counter[str] = Counter()
+    # Line by line: MNLI's file has hundreds of megabytes.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
+        name = spec.column_of("label")
+        header = next(lines, "").rstrip("\r\n").split("\t") if spec.header else []
+        if name not in header and not isinstance(name, int):
+            return {}
+        column = name if isinstance(name, int) else header.index(name)
+        for line in lines:
+            cells = line.rstrip("\r\n").split("\t")
+            if column < len(cells):
+                counts[task.label_values.get(cells[column], cells[column])] += 1
+    total = sum(counts[label] for label in task.labels)
+    shares = [counts[label] / total for label in task.labels if total]
+    return dict(zip(of_one.values, shares, strict=False))
 
 
 def _text(shares: Mapping[str, float]) -> str:

@@ -94,7 +94,6 @@ class SubmissionWriter:
                 self._check_source(origin)
             for origin, of_one in zip(found, rows, strict=True):
                 self._answer(origin, of_one)
-                self._advance(origin.of_one, origin.of_one.rows)
             self._zip()
 
     @contextlib.contextmanager
@@ -132,6 +131,7 @@ class SubmissionWriter:
         if origin.model is None or rows is None:
             lines = (f"{row}\t{of_one.majority}\n" for row in range(of_one.rows))
             write_atomically(path, f"{HEADER}\n{''.join(lines)}")
+            self._advance(of_one, of_one.rows)
             return
         done = _whole_batches(path.read_bytes() if path.exists() else b"", of_one.rows)
         with path.open("ab") as file:
