@@ -121,7 +121,7 @@ def place(glue_dir, minilm_dir, tmp_path):
     tasks = {"rte": {"splits": {s: {"file": f"{glue_dir}/RTE/{s}.tsv"} for s in ("train", "dev")}}}
     tasks["mood"] = write_tasks(own)["mood"]
     (tmp_path / "mine.yaml").write_text(
-        yaml.safe_dump({"tasks": tasks, "data": {"data_dir": str(own)}})
+        yaml.safe_dump({"tasks": tasks, "encoder": {"pooling": "mean"}})
     )
     (tmp_path / "pairs.tsv").write_text("sentence1\tsentence2\nA dog sleeps.\tAn animal sleeps.\n")
     return tmp_path

@@ -155,6 +155,7 @@ def multi_task_run(minilm_dir, eight_tasks, tmp_path_factory):
     settings = (
         f"encoder.pretrained={folder / 'small-uncased'}",
         "training.epochs=1",
+        "mixture.mode=uniform",
         "mixture.examples_per_epoch=400",
         "mixture.batch_by=example",
     )

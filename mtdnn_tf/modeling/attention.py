@@ -25,14 +25,12 @@ class AttentionGrid:
         bias: `[rows, 1, 1 or length, length]` float32, added to the scores: 0 where a query (third
             axis) may see a key (fourth), `MASKED` elsewhere.
         gather: `[rows * length] int32`, the token in each slot; None where tokens are the slots.
-        may_be_empty: Whether there may be no rows; then nothing is computed.
     """
 
     rows: int | KerasTensor
     length: int | KerasTensor
     bias: KerasTensor
     gather: KerasTensor | None = None
-    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,7 @@ class SelfAttention(layers.Layer):
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
         query = self.query(tokens) * self.config.head_size**-0.5
         key, value = self.key(tokens), self.value(tokens)
-        contexts, nothing = [], query[:0]
-        for grid in layout.grids:
-
-            def attend(grid: AttentionGrid = grid) -> KerasTensor:
-                return self._attend(query, key, value, grid, seed, training)
-
-            if grid.may_be_empty:
-                contexts.append(ops.cond(ops.greater(grid.rows, 0), attend, lambda: nothing))
-            else:
-                contexts.append(attend())
+        contexts = [self._attend(query, key, value, grid, seed, training) for grid in layout.grids]
         context = contexts[0] if len(contexts) == 1 else ops.concatenate(contexts, axis=0)
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)

@@ -223,7 +223,7 @@ def _grid(slots: KerasTensor) -> AttentionGrid:
     rows, length = ops.shape(slots)
     bias = ops.where(ops.greater_equal(slots, 0), 0.0, MASKED)[:, None, None]
     gather = ops.reshape(ops.maximum(slots, 0), (-1,))
-    return AttentionGrid(rows, length, bias, gather, may_be_empty=True)
+    return AttentionGrid(rows, length, bias, gather)
 
 
 def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:
