@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from absl import flags
-from tiny import write_tasks
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.tasks import builtin_tasks
@@ -102,7 +100,7 @@ def test_commands_have_flags_that_there_are(path):
 SMALL = [f"data.subsets.{task}.count=60" for task in ("cola", "sst2", "mrpc", "stsb", "rte")]
 SHORTENED = {
     "mtdnn_tf.train --config=configs/glue": ["training.epochs=1", "mixture.examples_per_epoch=300"],
-    "mtdnn_tf.train": ["training.epochs=1"],
+    "mtdnn_tf.train": ["training.epochs=1", "data.subsets.sst2.count=100"],
     "mtdnn_tf.finetune": ["training.epochs=1", *SMALL],
 }
 NOT_RUN = {
@@ -118,11 +116,13 @@ def place(glue_dir, minilm_dir, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "glue_data").symlink_to(glue_dir)
     own = tmp_path / "folder_of_the_files"
-    tasks = {"rte": {"splits": {s: {"file": f"{glue_dir}/RTE/{s}.tsv"} for s in ("train", "dev")}}}
-    tasks["mood"] = write_tasks(own)["mood"]
-    (tmp_path / "mine.yaml").write_text(
-        yaml.safe_dump({"tasks": tasks, "encoder": {"pooling": "mean"}})
-    )
+    own.mkdir()
+    (own / "SST-2").symlink_to(glue_dir / "SST-2")
+    for split in ("train", "dev"):
+        rows = ["How do I open it?\tquestion", "It broke.\tcomplaint", "I like it.\tpraise"] * 4
+        (own / f"tickets_{split}.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    configs = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(next(text for text in configs if "tickets" in text))
     (tmp_path / "pairs.tsv").write_text("sentence1\tsentence2\nA dog sleeps.\tAn animal sleeps.\n")
     return tmp_path
 
