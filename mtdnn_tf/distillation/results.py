@@ -15,6 +15,7 @@ from mtdnn_tf.predictions import DevPredictions, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.progress import split_title
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def cells(line: Line) -> list[str]:
         for number, values in line.teachers.items()
     ]
     return [
-        line.task if line.split == "dev" else f"{line.task} {line.split.removeprefix('dev_')}",
+        split_title(line.task, line.split),
         line.metric,
         f"{line.examples:,}",
         _mean(line.single),

@@ -18,7 +18,7 @@ from mtdnn_tf.reporting import figures
 from mtdnn_tf.reporting.run_record import RunRecord, Split
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
-from mtdnn_tf.training.progress import METRIC_NAMES
+from mtdnn_tf.training.progress import METRIC_NAMES, split_title
 
 PAGE_FILE, PICTURES = "report.html", "report"
 RESOLUTION = 120  # Dots an inch.
@@ -191,7 +191,7 @@ def _metrics(run: RunRecord) -> Iterator[dict[str, object]]:
         for split, values in splits.items():
             for metric, value in values.items():
                 yield {
-                    "title": task if split == "dev" else f"{task} {split.removeprefix('dev_')}",
+                    "title": split_title(task, split),
                     "examples": counts.get((task, split), ""),
                     "metric": METRIC_NAMES[metric],
                     "best": value,

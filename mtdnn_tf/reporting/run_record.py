@@ -13,6 +13,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import DevPredictions, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
+from mtdnn_tf.training.progress import split_title
 
 WORST = 10  # Errors shown of a split.
 
@@ -34,8 +35,7 @@ class Split:
     @property
     def title(self) -> str:
         """What a table calls it: the task, and the split if it is not called `dev`."""
-        name = self.task.name
-        return name if self.name == "dev" else f"{name} {self.name.removeprefix('dev_')}"
+        return split_title(self.task.name, self.name)
 
     @property
     def errors(self) -> np.ndarray:
@@ -81,6 +81,7 @@ class RunRecord:
         config: The text of `config.yaml`.
         loops: The records of training, in order.
         epochs: The records of dev metrics, in order.
+        best: The record of dev metrics with the best mean; None before the first.
         splits: The dev splits with predictions.
 
     Raises:
@@ -95,12 +96,8 @@ class RunRecord:
         records = directory.read_metrics()
         self.loops = [record for record in records if record["kind"] == "train"]
         self.epochs = [record for record in records if record["kind"] == "dev"]
+        self.best: dict[str, Any] | None = directory.best_dev() if self.epochs else None
         self.splits = list(_splits(directory, self.experiment.heads))
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The record of dev metrics with the best mean."""
-        return max(self.epochs, key=lambda record: record["mean"], default=None)
 
     def examples(self) -> dict[str, int]:
         """Task to how many examples it was trained on, each as often as it was seen."""

@@ -24,6 +24,11 @@ METRIC_NAMES = {
 }
 
 
+def split_title(task: str, split: str) -> str:
+    """What a table calls a dev split: the task, and the split where it is not called `dev`."""
+    return task if split == "dev" else f"{task} {split.removeprefix('dev_')}"
+
+
 class TrainingProgress:
     """A progress bar on a terminal; plain lines elsewhere.
 
@@ -145,8 +150,11 @@ def metrics_table(
     for task, splits in metrics.items():
         for split, values in splits.items():
             for metric, value in values.items():
-                name = task if split == "dev" else f"{task} {split.removeprefix('dev_')}"
-                cells = [name, f"{examples[task][split]:,}", METRIC_NAMES[metric]]
+                cells = [
+                    split_title(task, split),
+                    f"{examples[task][split]:,}",
+                    METRIC_NAMES[metric],
+                ]
                 cells.append(f"{100 * value:.1f}")
                 for other in (beside or {}).values():
                     there = other.get(task, {}).get(split, {}).get(metric)
