@@ -119,8 +119,8 @@ def test_ragged_and_padded_equal_alone(encoder, examples):
         )
     )["examples"]
     expected = np.concatenate([alone(encoder, ids)["examples"] for ids in examples])
-    np.testing.assert_allclose(ragged, expected, atol=1e-5)
-    np.testing.assert_allclose(padded, expected, atol=1e-5)
+    np.testing.assert_allclose(ragged, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(padded, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_one_example_does_not_see_another(encoder):

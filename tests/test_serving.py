@@ -422,7 +422,7 @@ def test_a_new_version_is_served_without_a_failed_request(models, tmp_path):
     host, port = served.rest.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))):
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(60) == 0
+        assert served.process.wait(180) == 0
     log = (tmp_path / "log").read_text()
     assert "not tensorflow_model_server" in log
     assert log.index("version 2: loaded") < log.index("version 1: unloaded") < log.index("stopping")

@@ -71,7 +71,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     serving.start()
     print(f"gRPC at {values.host}:{port}", flush=True)
     print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
-    stop.wait()
+    # Not for ever: once a signal came that did not wake the main thread, and Python handles it there.
+    while not stop.wait(1.0):
+        pass
     print("stopping", flush=True)
     calls_ended = rpc.stop(GRACE_SECONDS)
     rest.shutdown()
