@@ -2,12 +2,17 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from test_serving import LOCAL, start
+from tiny import BAD, GOOD, sentence, write_encoder
+
+from mtdnn_tf.submission.check import check_submission
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long
@@ -101,6 +106,47 @@ def test_a_submission_is_the_same_from_a_run_a_saved_model_and_a_server(
         served.process.terminate()
         served.process.wait(60)
     assert contents[0] == contents[1] == contents[2]
+
+
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run([sys.executable, *sys.argv[1:]])
+print("peak of KiB:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
+
+
+def test_the_390_965_rows_of_qqp_are_answered_within_2_gib(tmp_path):
+    """From a SavedModel of a tiny encoder: what must not grow is what is kept of the rows."""
+    draw = random.Random(0)
+    folder = tmp_path / "glue" / "QQP"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 200), ("dev", 40)):
+        pairs = [
+            (sentence(draw, GOOD), sentence(draw, BAD), draw.randrange(2)) for _ in range(count)
+        ]
+        rows = [f"{n}\t1\t2\t{a}\t{b}\t{label}" for n, (a, b, label) in enumerate(pairs)]
+        header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"
+        (folder / f"{split}.tsv").write_text("\n".join([header, *rows]) + "\n")
+    with (folder / "test.tsv").open("w") as file:
+        file.write("id\tquestion1\tquestion2\n")
+        for number in range(390_965):
+            file.write(f"{number}\t{sentence(draw, GOOD)}\t{sentence(draw, BAD)}\n")
+    config = tmp_path / "qqp.yaml"
+    encoder = {"pretrained": str(write_encoder(tmp_path / "encoder")), "pooling": "mean"}
+    config.write_text(
+        yaml.safe_dump({"tasks": ["qqp"], "encoder": encoder, "data": {"max_length": 24}})
+    )
+    data, run = f"--data_dir={tmp_path / 'glue'}", f"--workdir={tmp_path / 'run'}"
+    python("-m", "mtdnn_tf.train", f"--config={config}", data, run, "--set=training.epochs=1")
+    python("-m", "mtdnn_tf.export", run, f"--export_dir={tmp_path / 'saved'}")
+    printed = python(
+        "-c", PEAK, "tools/glue_submit.py", f"--saved_model={tmp_path / 'saved'}",
+        f"--glue_dir={tmp_path / 'glue'}", f"--output={tmp_path / 'submission.zip'}",
+        "--missing=majority",
+    )  # fmt: skip
+    assert int(printed.split("peak of KiB:")[1]) < 2 * 2**20
+    assert check_submission(tmp_path / "submission.zip").faults == []
 
 
 def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir):

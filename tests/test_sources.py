@@ -333,6 +333,16 @@ def test_a_file_can_be_anywhere(tmp_path):
     assert split_paths(absolute, "train", Path("data")) == (tmp_path / "a.tsv",)
 
 
+def test_the_diagnostics_may_be_in_the_folder_of_the_old_download(tmp_path):
+    ax = builtin_tasks()["ax"]
+    header = "index\tsentence1\tsentence2\n"
+    for folder in ("diagnostic", "AX"):
+        path = tmp_path / "glue" / folder / "diagnostic.tsv"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{header}0\tA {folder}.\tB.\n")
+        assert read_split(ax, "test", tmp_path).texts["sentence1"] == [f"A {folder}."]
+
+
 def test_only_a_missing_file_of_an_optional_split_is_left_out(tmp_path):
     mnli = builtin_tasks()["mnli"]
     assert available_splits(mnli, "dev", tmp_path) == ("dev_matched",)

@@ -48,10 +48,13 @@ def split_paths(task: TaskSpec, split: str, data_dir: Path) -> tuple[Path, ...]:
     Raises:
         UserError: The task has no such split.
     """
+    spec = _split_spec(task, split)
+    folders = (Path(data_dir) / (task.folder or ""), Path(data_dir))
     paths = []
-    for file in _split_spec(task, split).files:
-        in_folder = Path(data_dir) / (task.folder or "") / file
-        paths.append(in_folder if in_folder.exists() else Path(data_dir) / file)
+    for file in spec.files:
+        places = [folder / name for name in (file, *spec.other_names) for folder in folders]
+        there = (place for place in places if place.exists())
+        paths.append(next(there, Path(data_dir) / file))
     return tuple(paths)
 
 

@@ -29,6 +29,7 @@ class SplitSpec(BaseModel):
         file: Path relative to the data directory, or absolute, or a list of them, read one after
             another; `.jsonl` files hold one JSON object a line, every other file is tab separated
             without quoting (a `"` is a character).
+        other_names: Where the one file may be as well, looked for in this order where it is not there.
         tfds: In place of `file`, a data set of TensorFlow Datasets, such as `glue/cola` or
             `glue/cola:2.0.0`, or a list of them. Its features are the columns.
         split: The split of `tfds`: `validation`, or a part of one, `train[:10%]`.
@@ -52,6 +53,7 @@ class SplitSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    other_names: tuple[str, ...] = ()
     tfds: TfdsName | Annotated[tuple[TfdsName, ...], Field(min_length=1)] | None = None
     split: str | None = None
     header: bool = True
@@ -98,6 +100,8 @@ class SplitSpec(BaseModel):
     def _check(self) -> Self:
         if (self.file is None) == (self.tfds is None):
             raise ValueError("needs either file or tfds")
+        if self.other_names and not isinstance(self.file, str):
+            raise ValueError("other_names are those of one file")
         if len({file.endswith(".jsonl") for file in self.files}) > 1:
             raise ValueError("file: .jsonl files do not go with others")
         if (self.tfds is None) != (self.split is None):

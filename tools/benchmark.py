@@ -1,0 +1,387 @@
+"""Training steps of ours beside those of others, and beside the machine's own limit.
+
+    python tools/benchmark.py --data_dir=glue_data --output=benchmark
+    python tools/benchmark.py --quick                       # two minutes, made-up lengths
+
+Needs `pip install -c requirements.lock -e .[bench]`. Every contender is a process of its own with the
+same weights and the same examples (CoLA, SST-2, MRPC, STS-B and RTE mixed by the square root of their
+sizes, 32 a step; where the files are absent, random word pieces of like lengths). They take their
+steps in turns; the others wait. Printed, and written as `training.json`, `training.md` and
+`training.png`, are medians over the rounds: examples/s, real tokens/s, the share of the limit, which is
+the operations of the encoder's matrix products on real tokens over what such products alone reach,
+the peak of memory, and the seconds from a process's start to the end of its first step.
+
+--peer_python runs the PyTorch contenders in another interpreter, which needs torch, transformers and
+NumPy alone.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mtdnn_tf import cli
+from mtdnn_tf.errors import UserError
+
+TASKS = ("cola", "sst2", "mrpc", "stsb", "rte")
+EXAMPLES = 12_800
+LIMITS = ("limit fp32", "limit bf16")
+CONTENDERS = (
+    "ours bf16 packed",
+    "ours fp32 packed",
+    "ours bf16 packed no-dropout",
+    "ours fp32 pad",
+    "ours bf16 pad",
+    "ours fp32 dynamic",
+    "torch fp32 pad",
+    "torch fp32 dynamic",
+    "torch fp32 grouped",
+    "torch bf16 pad",
+    "torch bf16 dynamic",
+    "torch bf16 grouped",
+    "torch bf16 grouped compiled",
+    "model_garden fp32 dynamic",
+)
+QUICK = (
+    "ours bf16 packed",
+    "ours fp32 packed",
+    "torch fp32 pad",
+    "torch fp32 dynamic",
+    "torch bf16 dynamic",
+)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of the GLUE files; without it lengths are made up."
+    )
+    flags.DEFINE_string("encoder", "all-MiniLM-L6-v2", "The encoder: a name or folder, or LxHxI.")
+    flags.DEFINE_string(
+        "output", None, "Folder for the results; by default they are printed alone."
+    )
+    flags.DEFINE_list("contenders", None, "Which; by default all, with --quick a few.")
+    flags.DEFINE_bool("quick", False, "Few contenders and short rounds.")
+    flags.DEFINE_integer("examples", 32, "Examples of a step.", lower_bound=1)
+    flags.DEFINE_integer("max_length", 128, "Slots of a padded and of a packed row.", lower_bound=8)
+    flags.DEFINE_float("dropout", 0.1, "Of hidden states and attention, where not left out.")
+    flags.DEFINE_integer("rounds", 5, "Times that each is measured.", lower_bound=1)
+    flags.DEFINE_float("seconds", 6.0, "About how long a contender's round is.", lower_bound=0.1)
+    flags.DEFINE_integer("threads", 0, "Threads of each; 0 is one for each core.")
+    flags.DEFINE_string("peer_python", sys.executable, "Interpreter of the PyTorch contenders.")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one contender, medians over rounds.
+
+    Attributes:
+        examples: Examples a second.
+        tokens: Real tokens a second.
+        first_step: Seconds from the start of the process to the end of the first step.
+        peak_bytes: Most main memory.
+        device_peak_bytes: Most memory of the accelerator, if there is one.
+    """
+
+    examples: float
+    tokens: float
+    first_step: float
+    peak_bytes: int
+    device_peak_bytes: int | None
+
+
+class Contender:
+    """A process that takes steps when told to.
+
+    Args:
+        name: Its name, as `benchmarking.worker` takes it.
+        folder: Of the workload and the settings.
+        python: The interpreter.
+    """
+
+    def __init__(self, name: str, folder: Path, python: str) -> None:
+        self.name = name
+        self._log = folder / f"{name.replace(' ', '_')}.log"
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+        here = str(Path(__file__).parent)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [here, *filter(None, [environment.get("PYTHONPATH")])]
+        )
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [python, "-m", "benchmarking.worker", name, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+        self.first_step = self._answer()["first_step"]
+        self.rates: list[tuple[float, float]] = []
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise UserError(f"{self.name}: the process ended: {''.join(last)}")
+        return json.loads(line)
+
+    def take(self, steps: int) -> dict[str, float]:
+        """Takes steps and returns what the worker says of them."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> Result:
+        """Ends the process; returns the medians of `rates`."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = self._answer()
+        self._process.wait()
+        examples, tokens = (statistics.median(rates) for rates in zip(*self.rates, strict=True))
+        return Result(examples, tokens, self.first_step, **peak)
+
+
+def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
+    """Examples of the GLUE files."""
+    import numpy as np
+    from benchmarking.workload import Workload
+
+    from mtdnn_tf import pretrained
+    from mtdnn_tf.data.sources import read_split
+    from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.data.tokenizer import BertTokenizer
+    from mtdnn_tf.tasks.registry import builtin_tasks
+
+    tokenizer = BertTokenizer.from_file(
+        encoder / "vocab.txt", lower_case=pretrained.lower_case(encoder), max_length=max_length
+    )
+    stores = []
+    for name in TASKS:
+        task = builtin_tasks()[name]
+        stores.append(tokenize_rows(task, read_split(task, "train", Path(data_dir)), tokenizer))
+    roots = np.sqrt([len(store) for store in stores])
+    draw = np.random.default_rng(0)
+    parts = []
+    for store, share in zip(stores, roots / roots.sum(), strict=True):
+        count = min(len(store), round(EXAMPLES * share))
+        parts.append(store.subset(np.sort(draw.choice(len(store), count, replace=False))))
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Workload(
+        np.concatenate([part.token_ids for part in parts]),
+        np.concatenate([part.type_ids for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        draw.integers(0, 2, len(lengths)).astype(np.int32),
+        max_length,
+    )
+
+
+def _made_up(vocab_size: int, max_length: int) -> Any:
+    """Random word pieces, in lengths like those of the mix of GLUE tasks: a mean of 27, a long tail."""
+    import numpy as np
+    from benchmarking.workload import Workload
+
+    draw = np.random.default_rng(0)
+    lengths = np.clip(draw.lognormal(3.07, 0.65, EXAMPLES), 5, max_length).astype(np.int64)
+    tokens = int(lengths.sum())
+    return Workload(
+        draw.integers(1000, vocab_size, tokens).astype(np.int32),
+        np.zeros(tokens, np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        draw.integers(0, 2, EXAMPLES).astype(np.int32),
+        max_length,
+    )
+
+
+def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
+    """The folder of an encoder's weights, if it has some, and its sizes."""
+    sizes = name.split("x")
+    if len(sizes) == 3 and all(size.isdigit() for size in sizes):
+        layers, hidden, inner = map(int, sizes)
+        if hidden % 64:
+            raise UserError(f"--encoder={name}: the hidden size must be a multiple of 64")
+        return None, {
+            "vocab_size": 30522,
+            "num_layers": layers,
+            "hidden_size": hidden,
+            "num_heads": hidden // 64,
+            "intermediate_size": inner,
+        }
+    from mtdnn_tf import pretrained
+
+    folder = pretrained.resolve(name)
+    config = pretrained.load_config(folder)
+    names = ("vocab_size", "num_layers", "hidden_size", "num_heads", "intermediate_size")
+    return folder, {name: getattr(config, name) for name in names}
+
+
+def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> dict[str, Result]:
+    """Starts the contenders, lets them take turns, and ends them."""
+    rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
+    contenders = []
+    for name in names:
+        python = values.peer_python if name.startswith("torch") else sys.executable
+        contender = Contender(name, folder, python)
+        print(f"{name}: first step after {contender.first_step:.1f} s", flush=True)
+        contenders.append(contender)
+    # The first steps are slow: shapes are new to caches and allocators.
+    steps = {}
+    for contender in contenders:
+        contender.take(3)
+        pace = contender.take(3)["seconds"] / 3
+        steps[contender.name] = max(2, round(seconds / pace))
+    for number in range(rounds):
+        for contender in contenders:
+            answer = contender.take(steps[contender.name])
+            contender.rates.append(
+                (answer["examples"] / answer["seconds"], answer["tokens"] / answer["seconds"])
+            )
+        print(f"round {number + 1} of {rounds}", flush=True)
+    return {contender.name: contender.end() for contender in contenders}
+
+
+def _rows(results: dict[str, Result], config: dict[str, int], lengths: Any) -> list[dict[str, Any]]:
+    """The table: one row a contender, the fastest first."""
+    import numpy as np
+    from benchmarking.workload import forward_flops
+
+    def flops(name: str, of: Any) -> float:
+        return results[name].tokens * 3 * forward_flops(config, of) / of.sum()
+
+    # The products of the limit are those of single tokens: there is no attention in them.
+    limits = {name.split()[1]: flops(name, np.ones(1)) for name in LIMITS}
+    rows = []
+    for name, result in results.items():
+        if name not in LIMITS:
+            share = flops(name, lengths) / limits[name.split()[1]]
+            rows.append({"contender": name, **asdict(result), "share_of_limit": share})
+    rows.sort(key=lambda row: -row["examples"])
+    return rows
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    gib = f"{row['peak_bytes'] / 2**30:.1f}"
+    if row["device_peak_bytes"] is not None:
+        gib += f" + {row['device_peak_bytes'] / 2**30:.1f}"
+    return [
+        row["contender"],
+        f"{row['examples']:,.1f}",
+        f"{row['tokens']:,.0f}",
+        f"{row['share_of_limit']:.0%}",
+        gib,
+        f"{row['first_step']:.0f}",
+    ]
+
+
+HEADER = ("contender", "examples/s", "real tokens/s", "of the limit", "GiB", "first step, s")
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """Prints the table, and how many times as fast ours is as each peer."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="training step", title_justify="left")
+    for number, name in enumerate(HEADER):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*_cells(row))
+    Console().print(table)
+    for ratio in _ratios(rows):
+        print("{ours} is {times:.2f} times {peer}".format(**ratio))
+
+
+def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Examples/s of our fastest contender over those of each peer."""
+    ours = next(
+        (
+            row
+            for row in rows
+            if row["contender"] in CONTENDERS
+            and "packed" in row["contender"]
+            and "no-dropout" not in row["contender"]
+        ),
+        None,
+    )
+    if ours is None:
+        return []
+    return [
+        {
+            "ours": ours["contender"],
+            "peer": row["contender"],
+            "times": ours["examples"] / row["examples"],
+        }
+        for row in rows
+        if not row["contender"].startswith("ours") or "packed" not in row["contender"]
+    ]
+
+
+def _write(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
+    """Writes `training.json`, `training.md` and `training.png`."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    from mtdnn_tf.files import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"settings": settings, "contenders": rows, "ratios": _ratios(rows)}
+    write_atomically(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    lines = [HEADER, ["---", *["---:"] * (len(HEADER) - 1)], *map(_cells, rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    write_atomically(folder / "training.md", table)
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(rows) + 1), layout="constrained")
+    names = [row["contender"] for row in reversed(rows)]
+    colours = ["C0" if name.startswith("ours") else "C7" for name in names]
+    bars = axes.barh(names, [row["examples"] for row in reversed(rows)], color=colours)
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set_xlabel("examples/s")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "training.png", dpi=120)
+    pyplot.close(figure)
+
+
+def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
+    cli.no_arguments(arguments)
+    names = list(values.contenders or (QUICK if values.quick else CONTENDERS))
+    for name in names:
+        if name not in CONTENDERS:
+            raise UserError(f"--contenders: {name!r} is none of {', '.join(CONTENDERS)}")
+    encoder, config = _encoder(values.encoder)
+    if values.data_dir and encoder is None:
+        raise UserError("--data_dir needs an --encoder with a vocabulary, not sizes alone")
+    if values.data_dir and encoder:
+        workload = _real(values.data_dir, encoder, values.max_length)
+    else:
+        workload = _made_up(config["vocab_size"], values.max_length)
+    settings = {
+        "encoder": str(encoder) if encoder else None,
+        "config": config,
+        "examples": values.examples,
+        "dropout": values.dropout,
+        "threads": values.threads,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        workload.save(Path(folder) / "workload.npz")
+        (Path(folder) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        results = _measure(values, [*LIMITS, *names], Path(folder))
+    rows = _rows(results, config, workload.lengths)
+    _show(rows)
+    if values.output:
+        _write(rows, settings, Path(values.output))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(_main, _define_flags, __doc__ or "")

@@ -1,0 +1,50 @@
+"""One contender in a process of its own, which does its steps when it is told to.
+
+    python -m benchmarking.worker CONTENDER FOLDER
+
+FOLDER holds `workload.npz` and `settings.json`. The process answers on its standard output in lines of
+JSON: first `{"first_step": seconds}`, counted from the process's start; then for each line `N` of its
+standard input it takes N steps and answers `{"seconds", "examples", "tokens"}`; at the end of its
+input, `{"peak_bytes", "device_peak_bytes"}`.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from benchmarking.workload import Workload
+
+BACKENDS = {
+    "ours": "benchmarking.ours",
+    "torch": "benchmarking.torch_peer",
+    "model_garden": "benchmarking.model_garden_peer",
+    "limit": "benchmarking.limit",
+}
+
+
+def main(contender: str, folder: Path) -> None:
+    """Runs one contender; see the module."""
+    began = time.perf_counter()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # What libraries print is no answer.
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    backend = importlib.import_module(BACKENDS[contender.split()[0]])
+    runner = backend.Runner(contender, Workload.load(folder / "workload.npz"), settings)
+    runner.steps(1)
+    answers.write(json.dumps({"first_step": time.perf_counter() - began}) + "\n")
+    for line in sys.stdin:
+        start = time.perf_counter()
+        examples, tokens = runner.steps(int(line))
+        seconds = time.perf_counter() - start
+        record = {"seconds": seconds, "examples": examples, "tokens": tokens}
+        answers.write(json.dumps(record) + "\n")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    answers.write(json.dumps({"peak_bytes": peak, "device_peak_bytes": runner.device_peak()}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,95 @@
+"""What every contender is given: the same tokenised examples in the same order.
+
+Peers may run in another interpreter, so nothing but NumPy is imported here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Examples of several tasks, mixed.
+
+    Attributes:
+        token_ids: [tokens] int32, word pieces of all examples one after another.
+        type_ids: [tokens] int32, 0 in the first text, 1 in the second.
+        offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
+        labels: [examples] int32, 0 or 1.
+        max_length: Slots of a padded row, and of a packed one.
+    """
+
+    token_ids: np.ndarray
+    type_ids: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Word pieces of each example, [examples] int64."""
+        return np.diff(self.offsets)
+
+    def save(self, path: Path) -> None:
+        """Writes an NPZ file."""
+        np.savez(path, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Workload":
+        """Reads what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(**{k: v if v.ndim else int(v) for k, v in arrays.items()})
+
+    def batches(self, size: int, *, grouped: bool = False) -> Iterator[np.ndarray]:
+        """Yields positions of examples, `size` at a time, over and over, in one order.
+
+        Args:
+            size: Examples of a batch.
+            grouped: Sort within 50 batches by length, as `group_by_length` of transformers does.
+        """
+        draw = np.random.default_rng(0)
+        while True:
+            order = draw.permutation(len(self))
+            if grouped:
+                pools = np.array_split(order, range(50 * size, len(order), 50 * size))
+                order = np.concatenate([p[np.argsort(-self.lengths[p])] for p in pools])
+            whole = order[: len(order) // size * size].reshape(-1, size)
+            yield from draw.permutation(whole) if grouped else whole
+
+    def padded(self, chosen: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
+        """A padded batch: `token_ids`, `type_ids`, `mask` [examples, length], `labels` [examples].
+
+        Args:
+            chosen: Positions of the examples.
+            length: Slots of a row; by default as many as the longest example has.
+        """
+        lengths = self.lengths[chosen]
+        slots = np.arange(length or lengths.max())
+        mask = slots < lengths[:, None]
+        where = np.where(mask, self.offsets[chosen][:, None] + slots, 0)
+        return {
+            "token_ids": np.where(mask, self.token_ids[where], 0).astype(np.int32),
+            "type_ids": np.where(mask, self.type_ids[where], 0).astype(np.int32),
+            "mask": mask.astype(np.int32),
+            "labels": self.labels[chosen],
+        }
+
+
+def forward_flops(config: dict[str, int], lengths: np.ndarray) -> float:
+    """Floating-point operations of the encoder's matrix products on real tokens only.
+
+    Args:
+        config: `num_layers`, `hidden_size` and `intermediate_size`.
+        lengths: Word pieces of the examples.
+    """
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    a_token = 2 * (4 * hidden**2 + 2 * hidden * inner)
+    lengths = lengths.astype(np.float64)
+    attention = 4 * hidden * (lengths**2).sum()
+    return float(config["num_layers"] * (a_token * lengths.sum() + attention))
