@@ -1,6 +1,6 @@
 """The run directory: one self-contained folder that a run leaves and everything later reads.
 
-config.yaml     the experiment, with the full spec of every task
+config.yaml     the command that began the run, and the experiment with the full spec of every task
 data.json       rows, skipped rows and content hash of every split
 encoder/        config.json, the encoder's configuration in Hugging Face's keys
 vocab.txt tokenizer.json
@@ -12,7 +12,9 @@ events/         the same numbers for TensorBoard
 
 import contextlib
 import json
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ FREE_SETTINGS = {
     "training.keep_checkpoints",
     "training.checkpoint_every_steps",
 }
+_COMMAND = "# Begun by: "
 
 
 class RunDirectory:
@@ -95,9 +98,15 @@ class RunDirectory:
         return validated(Experiment, read_yaml(self.config_file), str(self.config_file))
 
     def write_experiment(self, experiment: Experiment) -> None:
-        """Writes the experiment; from then on the directory counts as a run."""
-        tree = experiment.model_dump(mode="json")
-        write_atomically(self.config_file, yaml.safe_dump(tree, sort_keys=False, width=100))
+        """Writes the experiment, after this process' command; from then on the directory is a run."""
+        command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
+        tree = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, width=100)
+        write_atomically(self.config_file, f"{_COMMAND}{command}\n{tree}")
+
+    def read_command(self) -> str | None:
+        """The command that began the run; None where it is not known."""
+        first = self.config_file.read_text(encoding="utf-8").split("\n", 1)[0]
+        return first.removeprefix(_COMMAND) if first.startswith(_COMMAND) else None
 
     def check_same(self, experiment: Experiment) -> None:
         """Compares the run that is here with the experiment that is to go on in it.

@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -53,6 +55,7 @@ def workdir(minilm_dir, tmp_path_factory):
     )
     vocab = BertTokenizer.from_file(minilm_dir / "vocab.txt").vocab
     write_encoder(folder / "encoder", vocab=vocab)
+    (folder / "encoder" / "LICENSE.txt").write_text("Do what you like.")
     add_answers(path)
     tree = yaml.safe_load(path.read_text())
     tree["tasks"]["read"] = tree["tasks"]["same"] | {
@@ -385,6 +388,28 @@ def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
     assert "| `near` | `a`, `b` | a score from 0 to 5 |" in card
     assert "/v1/models/tiny:predict" in card
     assert "| mood dev | 32 | accuracy |" in card
+    assert "The encoder's is in `ENCODER_LICENSE.txt`." in card
+    assert (exported / "ENCODER_LICENSE.txt").read_text() == "Do what you like."
+
+
+def test_saved_model_cli_shows_names_as_a_person_expects_them(exported):
+    command = [
+        Path(sys.executable).with_name("saved_model_cli"),
+        "show",
+        "--dir",
+        exported,
+        "--tag_set",
+        "serve",
+    ]
+    printed = subprocess.run(
+        [*command, "--tag_set", "serve", "--signature_def", "near"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names = re.findall(r"(?:in|out)puts\['(\w+)'\]", printed)
+    assert names == ["a", "b", "score"]
+    assert printed.count("shape: (-1)") == 3
 
 
 @pytest.fixture

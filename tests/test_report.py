@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from functools import partial
 from html.parser import HTMLParser
 
@@ -22,6 +23,7 @@ from mtdnn_tf.reporting import page as page_module
 from mtdnn_tf.reporting.calibration import reliability
 from mtdnn_tf.reporting.page import write_report
 from mtdnn_tf.reporting.run_record import RunRecord
+from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
 
 
@@ -173,6 +175,19 @@ def test_the_same_run_has_the_same_report(trained, tmp_path):
     workdir, _ = trained
     again = write_report(workdir, output=tmp_path / "report.html")
     assert again.read_bytes() == (workdir / "report.html").read_bytes()
+
+
+def test_the_command_that_began_the_run_is_told(trained, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy, ignore=shutil.ignore_patterns("report*"))
+    monkeypatch.setattr(
+        sys, "orig_argv", ["/usr/bin/python3", "-m", "mtdnn_tf.train", "--set=a=b c"]
+    )
+    directory = RunDirectory(copy)
+    directory.write_experiment(directory.read_experiment())
+    assert "python -m mtdnn_tf.train '--set=a=b c'" in Page(write_report(copy).read_text()).text
+    (copy / "config.yaml").write_text(directory.config_file.read_text().split("\n", 1)[1])
+    assert "begun by" not in Page(write_report(copy).read_text()).text
 
 
 def test_without_the_data_there_are_no_texts_and_a_word_on_it(trained, tmp_path):

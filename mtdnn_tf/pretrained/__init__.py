@@ -2,6 +2,7 @@
 
 from mtdnn_tf.pretrained.formats import (
     check_vocab,
+    licences,
     load_config,
     load_encoder_weights,
     lower_case,
@@ -12,6 +13,7 @@ from mtdnn_tf.pretrained.weights import LoadReport
 __all__ = [
     "LoadReport",
     "check_vocab",
+    "licences",
     "load_config",
     "load_encoder_weights",
     "lower_case",

@@ -1,5 +1,6 @@
 """The layouts in which a pre-trained encoder's folder may come, recognised by its files."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained import google_tf1, huggingface, model_garden, tf_checkpoint
 from mtdnn_tf.pretrained.tensors import WEIGHTS
 from mtdnn_tf.pretrained.weights import LoadReport
+
+_LICENCE = re.compile("(licen[cs]e|notice|copying)(?![a-z])", re.IGNORECASE)
 
 
 class Format(NamedTuple):
@@ -55,6 +58,13 @@ MODEL_GARDEN = Format(
     tf_checkpoint.lower_case,
     model_garden.load_encoder_weights,
 )
+
+
+def licences(folder: Path) -> tuple[Path, ...]:
+    """The files of an encoder's folder that say what may be done with it, by name."""
+    return tuple(
+        sorted(path for path in folder.glob("*") if path.is_file() and _LICENCE.match(path.name))
+    )
 
 
 def find_format(folder: Path) -> Format | None:

@@ -17,6 +17,8 @@ FILES = [
     "model-*-of-*.safetensors",
     "tokenizer_config.json",
     "vocab.txt",
+    "LICENSE*",
+    "NOTICE*",
 ]
 FULL_NAMES = {
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",

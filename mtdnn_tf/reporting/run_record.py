@@ -78,6 +78,7 @@ class RunRecord:
     Attributes:
         name: The path that was given.
         experiment: The run's experiment.
+        command: The command that began the run; None where it is not known.
         config: The text of `config.yaml`.
         loops: The records of training, in order.
         epochs: The records of dev metrics, in order.
@@ -92,6 +93,7 @@ class RunRecord:
         directory = RunDirectory(workdir)
         self.name = str(workdir)
         self.experiment: Experiment = directory.read_experiment()
+        self.command = directory.read_command()
         self.config = directory.config_file.read_text(encoding="utf-8")
         records = directory.read_metrics()
         self.loops = [record for record in records if record["kind"] == "train"]

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from mtdnn_tf.config import Experiment
+from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import METRIC_NAMES
@@ -45,7 +46,7 @@ Of the run, whose encoder computed in {training_precision}; here it computes in 
 ## Encoder and licence
 
 Started from {encoder}; texts are cut at {length} word pieces. The
-licence of the encoder, and those of the data, apply to this model: look them up where they came from.
+licence of the encoder, and those of the data, apply to this model. {licence}
 """
 
 
@@ -85,7 +86,15 @@ def model_card(
         ),
         encoder=f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`",
         length=experiment.data.max_length,
+        licence=_licence(directory),
     )
+
+
+def _licence(directory: RunDirectory) -> str:
+    files = [f"`ENCODER_{path.name}`" for path in licences(directory.encoder)]
+    if files:
+        return f"The encoder's is in {', '.join(files)}."
+    return "The encoder came without a file of its licence: look it up where it came from."
 
 
 def _task_row(task: TaskSpec, experiment: Experiment) -> str:

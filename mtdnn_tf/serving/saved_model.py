@@ -12,6 +12,7 @@ from google.protobuf import text_format
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, in_precision, load
+from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.server_config import BATCHING_FILE, batching_parameters
@@ -66,6 +67,8 @@ def export(
             RunDirectory(workdir), loaded.experiment, name, version, checkpoint, precision
         )
         (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+        for path in licences(RunDirectory(workdir).encoder):
+            shutil.copyfile(path, partial / f"ENCODER_{path.name}")
         batching = text_format.MessageToString(batching_parameters())
         (partial / BATCHING_FILE).write_text(batching, encoding="utf-8")
         partial.rename(folder)

@@ -28,11 +28,13 @@ class Start:
         config: The encoder's configuration, with the experiment's dropout.
         tokenizer: The tokenizer.
         fill: Copies the weights into a model of that configuration, and says what was copied.
+        licences: The encoder's licence files.
     """
 
     config: BertConfig
     tokenizer: BertTokenizer
     fill: Callable[[keras.Model], str]
+    licences: tuple[Path, ...]
 
 
 def find_start(experiment: Experiment) -> Start:
@@ -64,7 +66,7 @@ def _from_pretrained(experiment: Experiment, folder: Path) -> Start:
             f"{_names(report.missing)}, unexpected: {_names(report.unexpected)}"
         )
 
-    return Start(config, tokenizer, fill)
+    return Start(config, tokenizer, fill, pretrained.licences(folder))
 
 
 def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
@@ -99,7 +101,7 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
             f"new: {_names(new)}; left behind: {_names(left)}"
         )
 
-    return Start(config, tokenizer, fill)
+    return Start(config, tokenizer, fill, pretrained.licences(directory.encoder))
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:

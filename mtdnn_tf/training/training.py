@@ -99,6 +99,7 @@ class TrainingRun:
                 shutil.rmtree(directory.checkpoints, ignore_errors=True)
             start = find_start(experiment)
             config, self._tokenizer = start.config, start.tokenizer
+            self._licences = start.licences
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
@@ -188,6 +189,8 @@ class TrainingRun:
             config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
+            for path in self._licences:
+                shutil.copyfile(path, directory.encoder / path.name)
             self._tokenizer.save(directory.path)
             write_atomically(directory.data_file, json.dumps(self._data.summary(), indent=2))
         self._save()
