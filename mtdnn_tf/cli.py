@@ -54,7 +54,16 @@ def run(
     logging.use_absl_handler()
     logging.get_absl_handler().addFilter(_is_ours_or_a_warning)
     logging.get_absl_handler().setFormatter(Formatter("%(message)s"))
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses the flags; a wrong one is told in a line, where absl has several."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())} (--help lists the flags)", file=sys.stderr)
+        sys.exit(1)
 
 
 def _is_ours_or_a_warning(record: LogRecord) -> bool:

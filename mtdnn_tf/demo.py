@@ -164,7 +164,7 @@ def _compare(folder: Path) -> tuple["MTDNN", "Table"]:
         "first run": metrics["run"],
         "majority": majority,
     }
-    title = "Dev metrics of the student: sentences that do not occur in training"
+    title = "Dev metrics of the student: sentences and pairs that do not occur in training"
     return student, metrics_table(title, metrics["student"], examples, beside)
 
 

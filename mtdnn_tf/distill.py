@@ -90,9 +90,7 @@ def _recipe(values: flags.FlagValues, recipe: Recipe, strategy: "tf.distribute.S
     from mtdnn_tf.distillation.results import HEADER, LEGEND, cells, collect, write_results
 
     workdir = Path(values.workdir)
-    run = RecipeRun(
-        load_recipe(Path(values.config), values.set, values.data_dir), workdir, strategy
-    )
+    run = RecipeRun(recipe, workdir, strategy)
     lines = collect(run, run.run())
     write_results(lines, workdir)
     table = Table(*HEADER, title=f"{workdir}: dev metrics", title_justify="left", caption=LEGEND)

@@ -12,6 +12,17 @@ class UserError(Exception):
     """
 
 
+def near(name: str, choices: Iterable[str]) -> str:
+    """Returns `"; did you mean 'a' or 'b'?"`, or nothing where no name is near.
+
+    Args:
+        name: What the user wrote.
+        choices: The names that exist.
+    """
+    found = difflib.get_close_matches(name, sorted(choices), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Returns `"; did you mean 'a' or 'b'?"`, or the known names where none is near.
 
@@ -20,10 +31,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
         choices: The names that exist.
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return "; did you mean " + " or ".join(repr(n) for n in near) + "?"
-    return "; known: " + ", ".join(known) if known else ""
+    return near(name, known) or ("; known: " + ", ".join(known) if known else "")
 
 
 def did_you_mean_file(path: Path) -> str:
@@ -32,5 +40,4 @@ def did_you_mean_file(path: Path) -> str:
         names = [entry.name for entry in path.absolute().parent.iterdir()]
     except OSError:
         return f"; there is no folder {path.parent}"
-    hint = did_you_mean(path.name, names)
-    return hint if hint.startswith("; did you mean") else ""
+    return near(path.name, names)

@@ -56,6 +56,7 @@ class RunDirectory:
         self.encoder = self.path / "encoder"
         self.data_file = self.path / "data.json"
         self.metrics_file = self.path / "metrics.jsonl"
+        self._begun = self.checkpoints / "begun"
 
     @property
     def exists(self) -> bool:
@@ -87,6 +88,24 @@ class RunDirectory:
                 shutil.rmtree(self.path)
             lock.release()
 
+    def make_room(self) -> None:
+        """Removes what a start left that was killed before its config was there.
+
+        Raises:
+            UserError: There are checkpoints that no such start left.
+        """
+        if self.checkpoints.exists() and not self._begun.exists():
+            raise UserError(
+                f"{self.path} has checkpoints but no config.yaml: it is no run, or has lost its config; "
+                "choose another --workdir"
+            )
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def begin(self) -> None:
+        """Marks the checkpoints that follow as those of a run whose config is still to come."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._begun.touch()
+
     def read_experiment(self) -> Experiment:
         """Reads the experiment of the run.
 
@@ -102,6 +121,12 @@ class RunDirectory:
         command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
         tree = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, width=100)
         write_atomically(self.config_file, f"{_COMMAND}{command}\n{tree}")
+        self._begun.unlink(missing_ok=True)
+
+    def remove_partial_files(self) -> None:
+        """Removes files that a process that was killed had not written whole; under the lock."""
+        for path in self.path.glob("*.partial-*"):
+            path.unlink()
 
     def read_command(self) -> str | None:
         """The command that began the run; None where it is not known."""

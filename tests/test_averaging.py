@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.training.averaging import WeightAverage
@@ -110,4 +110,4 @@ def test_a_decay_that_is_none_is_told(value, tmp_path):
         f"--set=training.average_decay={value}",
     )
     assert done.returncode == 1
-    assert "training.average_decay" in done.stderr.splitlines()[-1]
+    assert "training.average_decay" in error_line(done)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from safetensors.numpy import load_file, save_file
-from tiny import VOCAB, run, write_experiment
+from tiny import VOCAB, error_line, run, write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
@@ -141,9 +141,7 @@ def test_a_folder_that_is_no_run_is_refused(binary, tmp_path):
     flags = ["--task=mood", "--input=-"] if binary == "predict" else []
     done = run(binary, f"--workdir={tmp_path}", *flags)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {tmp_path} is not a run directory: it has no config.yaml"
-    )
+    assert error_line(done) == (f"error: {tmp_path} is not a run directory: it has no config.yaml")
 
 
 def test_a_workdir_of_another_config_or_of_other_data_is_refused(tmp_path):
@@ -152,11 +150,50 @@ def test_a_workdir_of_another_config_or_of_other_data_is_refused(tmp_path):
     assert run("train", *flags).returncode == 0
     other = run("train", *flags, "--set=training.seed=5")
     assert other.returncode == 1
-    assert "training.seed is 0 there and 5 now" in other.stderr.splitlines()[-1]
+    assert "training.seed is 0 there and 5 now" in error_line(other)
     edit(tmp_path / "data/mood_train.tsv", lambda t: t + "a fine day\t1\n")
     changed = run("train", *flags)
     assert changed.returncode == 1
-    assert "the examples of mood/train are not those" in changed.stderr.splitlines()[-1]
+    assert "the examples of mood/train are not those" in error_line(changed)
+
+
+def test_checkpoints_that_are_no_run_of_ours_are_left_alone(tmp_path):
+    path = write_experiment(tmp_path, training={"epochs": 1})
+    mine = tmp_path / "run" / "checkpoints" / "last" / "mine.bin"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert "has checkpoints but no config.yaml" in error_line(done)
+    assert mine.read_text() == "years of work"
+
+
+def test_too_little_memory_is_not_told_as_a_full_disk(tmp_path):
+    path = write_experiment(tmp_path, training={"epochs": 1})
+    script = """
+import sys
+import tensorflow as tf
+from mtdnn_tf.training import trainer
+from mtdnn_tf.train import main
+
+def out_of_memory(self, iterator):
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor of shape [9]")
+
+trainer.Trainer.train_step = out_of_memory
+sys.argv[0] = "train"
+main()
+"""
+    done = run("", f"--config={path}", f"--workdir={tmp_path / 'run'}", script=script)
+    assert done.returncode == 1
+    assert error_line(done).startswith(
+        "error: out of memory (OOM when allocating tensor of shape [9])"
+    )
+
+
+def test_a_flag_that_there_is_not_is_one_line(tmp_path):
+    done = run("train", "--confg=x.yaml", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert "--help lists the flags" in error_line(done)
 
 
 def test_files_may_not_grow_that_large(tmp_path):
@@ -172,7 +209,7 @@ main()
 """
     done = run("", *flags, script=script)
     assert done.returncode == 1, done.stderr
-    assert "cannot write the checkpoint 0" in done.stderr.splitlines()[-1]
+    assert "cannot write the checkpoint 0" in error_line(done)
     assert not (tmp_path / "run").exists()
 
 
@@ -193,7 +230,7 @@ def test_a_full_disk_loses_nothing(small_disk, tmp_path):
     flags = [f"--config={path}", f"--workdir={small_disk / 'run'}"]
     done = run("train", *flags)
     assert done.returncode == 1, done.stderr
-    message = done.stderr.splitlines()[-1]
+    message = error_line(done)
     assert "No space left on device" in message
     assert "the same command goes on from there" in message
     last = small_disk / "run/checkpoints/last"
@@ -216,7 +253,7 @@ def test_a_run_directory_without_its_checkpoints_is_refused(tmp_path):
     shutil.rmtree(tmp_path / "run/checkpoints")
     done = run("train", *flags)
     assert done.returncode == 1
-    assert "no checkpoint" in done.stderr.splitlines()[-1]
+    assert "no checkpoint" in error_line(done)
 
 
 def test_a_loss_that_is_no_number_is_one_line(tmp_path):
@@ -224,7 +261,7 @@ def test_a_loss_that_is_no_number_is_one_line(tmp_path):
     path = write_experiment(tmp_path, training=training)
     done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 1, done.stderr
-    assert "lower training.learning_rate" in done.stderr.splitlines()[-1]
+    assert "lower training.learning_rate" in error_line(done)
     assert "Traceback" not in done.stderr
 
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from safetensors.numpy import load_file, save_file
-from tiny import VOCAB, write_encoder, write_experiment
+from tiny import VOCAB, error_line, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
 from mtdnn_tf.conversion import convert
@@ -541,5 +541,5 @@ def test_the_command_converts_once(both, tmp_path):
     assert "left out as no part of the encoder: bert/pooler/dense/kernel/adam_m" in first.stdout
     assert second.returncode == 1
     expected = f"error: the output {tmp_path / 'output'} exists; choose another --output"
-    assert second.stderr.splitlines()[-1].startswith(expected)
+    assert error_line(second).startswith(expected)
     assert (tmp_path / "output/model.safetensors").is_file()

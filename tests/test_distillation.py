@@ -152,7 +152,7 @@ def test_labels_are_matched_by_name():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": ("yes", "no", "maybe")}, "run cannot teach mnli: it lacks the label"),
+        ({"labels": ("yes", "no", "maybe")}, "run cannot answer mnli: it lacks the label"),
         ({"labels": (*MNLI.labels, "other")}, "its label 'other' is not one of"),
         ({"kind": "similarity"}, "mnli is not the same task in run: its kind"),
     ],
@@ -301,6 +301,14 @@ def labelled_logits(task, examples=200, sharpness=5.0, seed=0):
         uids=np.arange(examples).astype(str),
     )
     return store, logits.astype(np.float32)
+
+
+def test_annealing_under_fit_needs_to_know_the_end():
+    settings = DistillationSettings(teachers={"mnli": ("run",)}, hard_weight_end=1.0)
+    model = distillation(settings)
+    model.compile("adam")
+    with pytest.raises(ValueError, match="hard_weight_end needs steps"):
+        model.compute_loss({}, None, {})
 
 
 def test_a_calibrated_teacher_is_less_sure_where_it_was_too_sure():

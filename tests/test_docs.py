@@ -15,6 +15,7 @@ import pytest
 from absl import flags
 
 from mtdnn_tf.config import Experiment
+from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.tasks import builtin_tasks
 
 if "TEST_SRCDIR" in os.environ:
@@ -94,6 +95,12 @@ def test_commands_have_flags_that_there_are(path):
         program = words[1] if words[0] == "-m" else words[0]
         given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
         assert given <= defined_flags(program), command
+
+
+def test_the_settings_that_the_readme_shows_fit_its_config():
+    (line,) = re.findall(r"^\.\.\. (--set=.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    settings = [word.removeprefix("--set=") for word in shlex.split(line)]
+    load_experiment(ROOT / "configs/glue_minilm.yaml", settings, "glue_data")
 
 
 # What keeps a command of the README short enough to be run here.

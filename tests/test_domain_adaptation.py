@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.config import Subset
 from mtdnn_tf.errors import UserError
@@ -134,7 +134,7 @@ def test_parts_may_be_fractions(setting, tmp_path):
 def test_a_mistake_is_told_in_a_line(setting, flags, message, tmp_path):
     done = adapt(setting, tmp_path / "out", *flags)
     assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1]
+    assert message in error_line(done)
 
 
 def test_it_takes_one_task(setting, tmp_path):

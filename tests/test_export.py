@@ -19,7 +19,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from test_ranking import add_answers
-from tiny import run, write_encoder, write_experiment
+from tiny import error_line, run, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.data.tokenizer import BertTokenizer
@@ -441,7 +441,7 @@ def test_the_command_exports_and_tells_where(workdir, tmp_path):
     assert tf.io.gfile.exists(str(tmp_path / "3/saved_model.pb"))
     again = run("export", f"--workdir={workdir}", f"--export_dir={tmp_path}", "--version=3")
     assert again.returncode == 1
-    assert again.stderr.splitlines()[-1].startswith(f"error: {tmp_path / '3'} is there already")
+    assert error_line(again).startswith(f"error: {tmp_path / '3'} is there already")
 
 
 def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, monkeypatch):
@@ -469,7 +469,7 @@ def test_a_run_without_a_checkpoint_and_a_folder_that_is_none_are_told(workdir, 
     ):
         done = run("export", f"--workdir={folder}", f"--export_dir={tmp_path / 'models'}")
         assert done.returncode == 1
-        assert message in done.stderr.splitlines()[-1]
+        assert message in error_line(done)
         assert not (tmp_path / "models").exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
@@ -206,7 +206,7 @@ def test_fine_tuning_tells_mistakes_in_a_line(multi_task, tmp_path):
         "finetune", f"--init_from={multi_task}", f"--workdir={tmp_path / 'f'}", "--tasks=moood"
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    assert error_line(done) == (
         "error: --tasks: no task 'moood' to fine-tune; did you mean 'mood'?"
     )
     assert not (tmp_path / "f").exists()
@@ -269,7 +269,7 @@ def test_heads_of_other_settings_are_not_copied(config, multi_task, tmp_path):
         "--set=tasks.same.san.steps=5",
     )  # fmt: skip
     assert again.returncode == 1
-    message = again.stderr.splitlines()[-1]
+    message = error_line(again)
     assert message.startswith(f"error: cannot start from {tmp_path / 'one'}: missing head_same/")
     assert not (tmp_path / "two" / "config.yaml").exists()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
@@ -218,5 +218,5 @@ def test_predict_refuses_what_it_cannot_read(content, expected, trained, tmp_pat
         f"--output={tmp_path / 'out.tsv'}",
     )
     assert done.returncode == 1
-    assert expected in done.stderr.splitlines()[-1]
+    assert expected in error_line(done)
     assert not (tmp_path / "out.tsv").exists()

@@ -25,7 +25,6 @@ GLUE_FLOORS = {
     ("stsb", "dev", "spearman"): 0.86,
     ("rte", "dev", "accuracy"): 0.60,
 }
-# A bag of words reaches less than this (tests/test_demo_data.py).
 DEMO_FLOORS = {
     ("cola", "dev", "matthews"): 0.2,
     ("sst2", "dev", "accuracy"): 0.75,

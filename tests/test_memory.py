@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.modeling import BertConfig, BertEncoder, padded_inputs
 
@@ -75,7 +75,7 @@ def test_rows_that_cannot_be_divided_into_pieces_are_told(experiment, tmp_path):
         "train", f"--config={experiment}", f"--workdir={tmp_path / 'run'}", "--set=batch.pieces=3"
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    assert error_line(done) == (
         "error: batch.rows 4 cannot be divided among 1 replicas in 3 pieces each"
     )
     assert not (tmp_path / "run").exists()

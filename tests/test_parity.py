@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import torch
+import transformers
+from official.nlp.modeling import networks
 
 from mtdnn_tf.modeling import (
     BertEncoder,
@@ -41,7 +44,6 @@ def encoder(minilm_dir):
 @pytest.fixture(scope="module")
 def encoded(minilm_dir):
     """`(token ids, type ids)` of each sentence or pair, without padding."""
-    transformers = pytest.importorskip("transformers")
     tokenizer = transformers.BertTokenizerFast(
         vocab=str(minilm_dir / "vocab.txt"), do_lower_case=True
     )
@@ -90,8 +92,7 @@ def tokens_of(batch, out, encoded):
 
 
 def from_transformers(minilm_dir, ids, types, mask):
-    torch = pytest.importorskip("torch")
-    model = pytest.importorskip("transformers").BertModel.from_pretrained(minilm_dir).eval()
+    model = transformers.BertModel.from_pretrained(minilm_dir).eval()
     inputs = [torch.tensor(a, dtype=torch.long) for a in (ids, types, mask)]
     with torch.no_grad():
         out = model(input_ids=inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2])
@@ -99,7 +100,6 @@ def from_transformers(minilm_dir, ids, types, mask):
 
 
 def from_model_garden(ours, ids, types, mask):
-    networks = pytest.importorskip("official.nlp.modeling.networks")
     config = ours.config
     theirs = networks.BertEncoderV2(
         vocab_size=config.vocab_size,

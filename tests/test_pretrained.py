@@ -9,7 +9,9 @@ import time
 import keras
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
@@ -112,17 +114,31 @@ def test_reads_shards(folder):
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_reads_half_precision(folder, kind):
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file as save_torch
-
     tensors = {n: torch.tensor(v).to(getattr(torch, kind)) for n, v in tiny_tensors().items()}
     save_torch(tensors, folder / "model.safetensors")
     expected = {name: value.float().numpy() for name, value in tensors.items()}
     assert_holds(loaded(folder)[0], expected)
 
 
+def test_pytorch_files_need_torch(folder, monkeypatch):
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        UserError, match=r"reading pytorch_model.bin needs torch \(pip install torch\)"
+    ):
+        loaded(folder)
+
+
+def test_layers_that_the_config_does_not_count_are_refused(folder):
+    tensors = tiny_tensors()
+    more = {n.replace("layer.0", "layer.2"): v for n, v in tensors.items() if "layer.0" in n}
+    save_file(tensors | more, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"config.json has 2 layers, but there is 'encoder.layer.2"):
+        loaded(folder)
+
+
 def test_reads_pytorch_files_without_running_code(folder, tmp_path):
-    torch = pytest.importorskip("torch")
     (folder / "model.safetensors").unlink()
     path = folder / "pytorch_model.bin"
     torch.save({name: torch.tensor(value) for name, value in tiny_tensors().items()}, path)

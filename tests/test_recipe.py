@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from tiny import run, write_experiment
 
@@ -11,9 +12,13 @@ from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.data.splits import open_split, open_train
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.cached import held_out
+from mtdnn_tf.distillation.recipe import RecipeRun
+from mtdnn_tf.distillation.recipe_file import load_recipe
 from mtdnn_tf.predictions import DevPredictions, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
+
+ONE_TEACHER = {"variants": [{}], "tasks": ["same"], "keep": 1}
 
 
 def write_recipe(folder, **teachers):
@@ -26,7 +31,12 @@ def write_recipe(folder, **teachers):
         "keep": 2,
         **teachers,
     }
-    tree["student"] = {"seeds": [0], "settings": {"distillation.hard_weight": 0.3}}
+    settings = {
+        "distillation.hard_weight": 0.3,
+        "distillation.tasks.same.temperature": 2.0,
+        "training.learning_rate": 0.002,
+    }
+    tree["student"] = {"seeds": [0], "settings": settings}
     path.write_text(yaml.safe_dump(tree))
     return path
 
@@ -83,6 +93,26 @@ def test_the_table_has_what_the_runs_measured(carried_out):
     assert done.returncode == 0, done.stderr
     measured = json.loads((workdir / "ensemble.json").read_text())
     assert measured["metrics"]["same"]["dev"]["accuracy"] == pytest.approx(line["ensemble"])
+
+
+def test_the_single_model_differs_from_the_student_in_teachers_alone(carried_out):
+    _, workdir, _ = carried_out
+    single, student = (
+        RunDirectory(workdir / name / "seed_0").read_experiment() for name in ("single", "student")
+    )
+    assert student.distillation.of_task("same").temperature == 2.0
+    assert not single.distillation.teachers
+    assert single.training == student.training
+    assert single.training.learning_rate == 0.002
+
+
+def test_the_teachers_that_are_kept_are_the_best_on_dev(tmp_path, monkeypatch):
+    variants = [{}, {"training.seed": 1}, {"training.seed": 2}]
+    recipe = load_recipe(write_recipe(tmp_path, variants=variants, keep=2))
+    of_recipe = RecipeRun(recipe, tmp_path / "kd", tf.distribute.get_strategy())
+    scores = {0: 0.5, 1: 0.9, 2: 0.7}
+    monkeypatch.setattr(of_recipe, "score", lambda number, task: scores[number])
+    assert of_recipe._best("same") == [1, 2]
 
 
 def test_a_second_call_trains_nothing_and_gives_the_same_table(carried_out):
@@ -182,6 +212,21 @@ def test_calibrated_students_learn_the_same_from_the_cache_and_live(carried_out,
             "training.sed: unknown key; did you mean 'seed'?",
         ),
         ({"student": {"seds": [1]}}, "student.seds: unknown key; did you mean 'seeds'?"),
+        (
+            {"teachers": {**ONE_TEACHER, "finetune": {"training.epoch": 1}}},
+            "training.epoch: unknown key; did you mean 'epochs'?",
+        ),
+        (
+            {"student": {"settings": {"distillation.tasks.mood.hard_weight": 0.1}}},
+            "tasks.mood has no teachers",
+        ),
+        (
+            {
+                "teachers": {**ONE_TEACHER, "folds": 2},
+                "student": {"settings": {"distillation.targets": "live"}},
+            },
+            "cross_fitted goes with targets: cached, not live",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_told_in_one_line(tmp_path, change, message):

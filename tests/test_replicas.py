@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from test_ranking import add_answers
 from test_resume import KILLER, assert_equal_runs
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 DROPOUT = """
 import keras, numpy as np, tensorflow as tf
@@ -158,6 +158,6 @@ def test_rows_that_cannot_be_divided_are_told_in_one_line(tmp_path):
     path = write_experiment(tmp_path, batch={"rows": 3})
     done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}", TWO)
     assert done.returncode == 1
-    message = done.stderr.strip().splitlines()[-1]
+    message = error_line(done)
     assert message == "error: batch.rows 3 cannot be divided among 2 replicas"
     assert not (tmp_path / "run").exists()

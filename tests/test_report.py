@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from test_ranking import add_answers
 from test_serving import browser  # noqa: F401 - a fixture
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.errors import UserError
@@ -216,7 +216,7 @@ def test_a_run_that_has_only_begun_has_a_report(trained, tmp_path):
 def test_what_is_no_run_is_told(tmp_path, trained):
     done = run("report", f"--workdir={tmp_path}")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is not a run directory")
+    assert error_line(done).startswith(f"error: {tmp_path} is not a run directory")
     (tmp_path / "report").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write in .*report: File exists"):
         write_report(trained[0], output=tmp_path / "report.html")

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import numbers, run, write_experiment
+from tiny import error_line, numbers, run, write_experiment
 
 # Stands in for `python -m mtdnn_tf.train`: kills itself with -9 at one call of one function.
 KILLER = """
@@ -243,7 +243,7 @@ def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
         first.wait()
         first.stdout.close()
     assert second.returncode == 1
-    assert "is in use by another process" in second.stderr.strip().splitlines()[-1]
+    assert "is in use by another process" in error_line(second)
 
 
 def test_a_finished_run_started_again_changes_nothing(experiment, unbroken):

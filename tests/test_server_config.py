@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tiny import run
+from tiny import error_line, run
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.serving.config_messages import BatchingParameters, MonitoringConfig, SSLConfig
@@ -139,15 +139,13 @@ def test_a_mistake_is_one_line_and_nothing_is_written(flags, message, model, tmp
         *(flag.format(**paths) for flag in flags),
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: {message.format(**paths)}"
+    assert error_line(done) == f"error: {message.format(**paths)}"
     assert not (tmp_path / "c").exists()
 
 
 def test_a_folder_without_versions_is_told(tmp_path):
     done = run("serving.server_config", f"--model_base_path={tmp_path}", "--output_dir=/none")
-    assert done.stderr.splitlines()[-1] == (
-        f"error: --model_base_path: {tmp_path} holds no version of a model"
-    )
+    assert error_line(done) == (f"error: --model_base_path: {tmp_path} holds no version of a model")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import requests
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
@@ -334,7 +334,7 @@ def test_a_mistake_of_the_command_is_one_line(flags, message, served, tmp_path):
         *flags,
     )
     assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1]
+    assert message in error_line(done)
     assert not (tmp_path / "out.tsv").exists()
 
 
@@ -445,7 +445,7 @@ def test_a_server_that_cannot_start_says_why(flags, message, tmp_path):
         names = {"folder": str(tmp_path), "taken": listener.getsockname()[1]}
         done = run("serving.local_server", *(flag.format(**names) for flag in flags))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: " + message.format(**names))
+    assert error_line(done).startswith("error: " + message.format(**names))
 
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import tensorflow as tf
-from tiny import run, write_experiment
+from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.training.cluster import parse_tf_config
@@ -165,5 +165,5 @@ def test_the_binaries_say_it_in_one_line(tmp_path):
         "train", f"--config={path}", f"--workdir={tmp_path / 'run'}", env={"TF_CONFIG": "{oops"}
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: TF_CONFIG: not JSON")
+    assert error_line(done).startswith("error: TF_CONFIG: not JSON")
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_serving import LOCAL, start
-from tiny import BAD, GOOD, run, sentence, write_encoder, write_tasks
+from tiny import BAD, GOOD, error_line, run, sentence, write_encoder, write_tasks
 
 import mtdnn_tf
 from mtdnn_tf.data.sources import read_split
@@ -359,7 +359,7 @@ def test_a_test_file_that_is_not_glues_is_told_before_anything_is_written(
 def test_a_mistake_is_told_in_a_line(flags, message, workdir, glue, tmp_path):
     done = submit(glue, *(flag.replace("RUN", str(workdir)) for flag in flags))
     assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1]
+    assert message in error_line(done)
     assert not Path("s.zip").exists()
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import yaml
 from test_resume import KILLER, assert_equal_runs
-from tiny import GOOD, numbers, run, sentence, write_encoder, write_experiment
+from tiny import GOOD, error_line, numbers, run, sentence, write_encoder, write_experiment
 
 import mtdnn_tf
+
+LABEL_ONLY = ["--label_only", "--set=distillation.cache_dir=/nowhere"]
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +99,12 @@ def test_auto_is_live_in_the_first_epoch_and_stored_after_it(auto, live):
 
 
 def test_the_soft_targets_are_what_the_teacher_predicts(cache, teachers, config):
+    assert assert_says_what_is_cached(cache, config) == 2
+
+
+def assert_says_what_is_cached(cache, config):
+    """Every teacher of `same` in a cache predicts what the cache has; returns their number."""
     folders = [f for f in cache.iterdir() if f.name.startswith("same-train")]
-    assert len(folders) == 2
     for folder in folders:
         meta = json.loads((folder / "meta.json").read_text())
         loaded = mtdnn_tf.load(meta["run"])
@@ -111,6 +117,7 @@ def test_the_soft_targets_are_what_the_teacher_predicts(cache, teachers, config)
         chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         expected = [[p.probabilities[label] for label in ("no", "yes")] for p in predicted]
         np.testing.assert_allclose(chances, expected, atol=1e-5)
+    return len(folders)
 
 
 def test_labelling_again_does_nothing(student_config, cache):
@@ -207,23 +214,74 @@ def test_a_changed_teacher_makes_the_cache_refused(student_config, cache, teache
     assert done.returncode == 1
     assert f"no soft targets of {moved} for near/train" in done.stderr
     assert not (tmp_path / "other").exists()
+    student = run(
+        "distill",
+        f"--config={student_config}",
+        f"--workdir={tmp_path / 'run'}",
+        *settings,
+        "--set=training.epochs=1",
+    )
+    assert student.returncode == 1
+    assert f"{moved} is not in the state in which it began to teach" in error_line(student)
 
 
-def mistakes(config, teachers, tmp_path):
-    tree = yaml.safe_load(config.read_text())
-    other = write_encoder(tmp_path / "encoder", seed=3)
+def test_a_cache_of_other_data_is_refused(student_config, cache, config, tmp_path):
+    data = shutil.copytree(config.parent / "data", tmp_path / "data")
+    file = data / "same_train.jsonl"
+    file.write_text(file.read_text().replace("the ", "a ", 1))
+    flags = [f"--config={student_config}", "--set=distillation.targets=cached"]
+    done = run("distill", *flags, f"--workdir={tmp_path / 'run'}", f"--data_dir={data}")
+    assert done.returncode == 1
+    assert "are of other data or labels; label again" in error_line(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_numbers_of_the_first_epoch_that_are_lost_are_told(student_config, auto, tmp_path):
+    copy = shutil.copytree(auto, tmp_path / "run")
+    (copy / "soft_targets.npz").unlink()
+    done = run("distill", f"--config={student_config}", f"--workdir={copy}")
+    assert done.returncode == 1
+    assert f"{copy / 'soft_targets.npz'} is gone" in error_line(done)
+
+
+@pytest.fixture(scope="module")
+def run_of_other(config, tmp_path_factory):
+    """A run with the same word pieces in another order."""
+    folder = tmp_path_factory.mktemp("other")
+    other = write_encoder(folder / "encoder", seed=3)
     vocab = (other / "vocab.txt").read_text().splitlines()
     vocab[-2:] = vocab[-1], vocab[-2]
     (other / "vocab.txt").write_text("\n".join(vocab) + "\n")
-    run_of_other = tmp_path / "other_vocabulary"
     done = run(
         "train",
         f"--config={config}",
-        f"--workdir={run_of_other}",
+        f"--workdir={folder / 'run'}",
         f"--set=encoder.pretrained={other}",
         "--set=training.epochs=1",
     )
     assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_a_teacher_with_another_vocabulary_teaches_through_the_cache(
+    config, run_of_other, tmp_path
+):
+    tree = yaml.safe_load(config.read_text())
+    tree["training"]["epochs"] = 1
+    tree["distillation"] = {
+        "teachers": {"same": [str(run_of_other)]},
+        "targets": "cached",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    path = tmp_path / "student.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    assert distill(path, "unused", "--label_only").stdout.startswith("96 soft targets")
+    distill(path, tmp_path / "run")
+    assert_says_what_is_cached(tmp_path / "cache", config)
+
+
+def mistakes(config, teachers, run_of_other):
+    tree = yaml.safe_load(config.read_text())
     labels = {**tree["tasks"]["same"], "labels": ["no", "maybe", "yes"], "metrics": ["accuracy"]}
     return [
         ({"teachers": {"same": ["nowhere"]}}, {}, "nowhere is not a run directory"),
@@ -239,6 +297,11 @@ def mistakes(config, teachers, tmp_path):
         ),
         ({"teachers": teachers}, {"same": labels}, "it lacks the label 'maybe'; it has no, yes"),
         (
+            {"teachers": {"else": teachers["same"]}},
+            {"else": tree["tasks"]["same"]},
+            "has no task 'else'; it has ",
+        ),
+        (
             {"teachers": teachers, "targets": "cached"},
             {},
             "label with mtdnn_tf.distill --label_only",
@@ -246,19 +309,19 @@ def mistakes(config, teachers, tmp_path):
     ]
 
 
-def test_what_cannot_teach_is_told_before_training_starts(config, teachers, tmp_path):
-    for number, (settings, tasks, message) in enumerate(mistakes(config, teachers, tmp_path)):
+def test_what_cannot_teach_is_told_before_training_starts(config, teachers, run_of_other, tmp_path):
+    for number, (settings, tasks, message) in enumerate(mistakes(config, teachers, run_of_other)):
         tree = yaml.safe_load(config.read_text())
         tree["distillation"] = {"targets": "live", **settings}
         tree["tasks"] |= tasks
         path = tmp_path / f"wrong_{number}.yaml"
         path.write_text(yaml.safe_dump(tree))
-        done = run("distill", f"--config={path}", f"--workdir={tmp_path / 'run'}")
-        assert done.returncode == 1, done.stdout
-        *_, error = done.stderr.splitlines()
-        assert error.startswith("error: ")
-        assert message in error
-        assert not (tmp_path / "run").exists()
+        ways = [[]] if "vocabulary" in message or "--label_only" in message else [[], LABEL_ONLY]
+        for way in ways:
+            done = run("distill", f"--config={path}", f"--workdir={tmp_path / 'run'}", *way)
+            assert done.returncode == 1, done.stdout
+            assert message in error_line(done)
+            assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_teachers_is_that_of_train(config, teachers):

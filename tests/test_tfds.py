@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import yaml
-from tiny import VOCAB, run, write_experiment
+from tiny import VOCAB, error_line, run, write_experiment
 
 from mtdnn_tf.data.sources import available_splits, read_split
 from mtdnn_tf.data.store import open_store
@@ -512,7 +512,7 @@ def test_training_on_a_prepared_folder_is_training_on_the_files(tmp_path):
     evaluate = ["evaluate", f"--workdir={tmp_path / 'run'}"]
     lost = run(*evaluate)
     assert lost.returncode == 1
-    assert "TFDS knows no such data set" in lost.stderr.splitlines()[-1]
+    assert "TFDS knows no such data set" in error_line(lost)
     found = run(*evaluate, f"--tfds_dir={tmp_path / 'moved'}", f"--output={tmp_path / 'm.json'}")
     assert found.returncode == 0, found.stderr
     assert json.loads((tmp_path / "m.json").read_text())["metrics"] == dev_metrics("run")[0]
@@ -527,7 +527,7 @@ def test_a_data_set_that_cannot_be_had_ends_training_with_one_line(tmp_path):
     folder = f"--set=data.tfds_dir={tmp_path / 'tfds'}"
     done = run("train", f"--config={path}", f"--workdir={tmp_path / 'run'}", folder, env=env)
     assert done.returncode == 1
-    message = done.stderr.splitlines()[-1]
+    message = error_line(done)
     assert message.startswith(
         "error: task 'cola', split 'train': TFDS glue/cola, split train: it is"
     )

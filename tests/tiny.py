@@ -227,6 +227,14 @@ def in_fork(
         atexit._run_exitfuncs()
 
 
+def error_line(done: subprocess.CompletedProcess) -> str:
+    """The one line that a binary ended with, after whatever it logged: no traceback, no second error."""
+    assert "Traceback" not in done.stderr, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == done.stderr.splitlines()[-1:], done.stderr
+    return lines[0]
+
+
 def numbers(record: dict) -> dict:
     """A record of metrics.jsonl without what depends on the clock."""
     return {k: v for k, v in record.items() if k not in ("seconds", "examples_per_second")}

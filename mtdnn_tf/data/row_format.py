@@ -10,13 +10,14 @@ import numpy as np
 
 from mtdnn_tf.data.candidates import parse_candidates
 from mtdnn_tf.data.row import BadRow, Row, json_object, value_of
-from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean, near
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec, columns_in
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 # What stands in place of a label in SNLI, and in TensorFlow Datasets.
 NO_LABEL = ("-", "-1")
+MOST_NAMED = 12  # Labels that a message lists.
 
 
 class Read(NamedTuple):
@@ -161,12 +162,13 @@ def _class_ids(task: TaskSpec) -> Callable[[str], float]:
     """Returns a function from what a file says to the class id."""
     ids = {name: float(i) for i, name in enumerate(task.labels)}
     ids |= {value: ids[name] for value, name in task.label_values.items()}
-    expected = " or ".join(repr(name) for name in ids)
+    names = [repr(name) for name in ids]
+    expected = " or ".join(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], "another"])
 
     def class_id(text: str) -> float:
         if text in ids:
             return ids[text]
-        hint = ""
+        hint = near(text, ids)
         if text in NO_LABEL:
             hint = f"; skip_labels: [{text!r}] leaves out rows without a label"
         elif text.isdecimal() and not task.label_values:

@@ -43,7 +43,12 @@ class RunData:
         stores |= {f"{name}/{UNLABELLED}": store for name, store in self.unlabelled.items()}
         stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
         return {
-            name: {"examples": len(store), "skipped": store.skipped, "key": store.key}
+            name: {
+                "examples": len(store),
+                "skipped": store.skipped,
+                "key": store.key,
+                "source": store.source,
+            }
             for name, store in stores.items()
         }
 

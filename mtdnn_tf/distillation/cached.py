@@ -77,7 +77,7 @@ class CachedTeachers:
                 np.concatenate([self._read(task, run, *split) for split in splits.items()])
                 for run in runs
             ],
-            _first_of_query(splits["train"]),
+            first_of_query(splits["train"]),
             self._settings.of_task(task.name).temperature,
             weights=self._shares(task, runs) if self._settings.cross_fitted else None,
             of_logits=task.name in self._settings.logits_taught,
@@ -128,7 +128,7 @@ def held_out(run: str, task: str, whole: TokenStore) -> np.ndarray:
         [examples] bool.
 
     Raises:
-        UserError: A run is not there.
+        UserError: A run is not there, or had other rows, whose folds are others.
     """
     unseen = np.ones(len(whole), bool)
     ancestor: str | None = run
@@ -138,6 +138,7 @@ def held_out(run: str, task: str, whole: TokenStore) -> np.ndarray:
             fold = experiment.data.folds.get(task)
             left_out = np.zeros(len(whole), bool)
             if fold is not None:
+                _check_same_rows(ancestor, task, whole)
                 items = fold_numbers(whole, fold) == fold.without
                 left_out = np.repeat(items, np.diff(whole.item_offsets))
             unseen &= left_out
@@ -145,7 +146,17 @@ def held_out(run: str, task: str, whole: TokenStore) -> np.ndarray:
     return unseen
 
 
-def _first_of_query(store: TokenStore) -> np.ndarray | None:
+def _check_same_rows(run: str, task: str, whole: TokenStore) -> None:
+    directory = RunDirectory(run)
+    there = directory.read_json(directory.data_file)[f"{task}/train"].get("source")
+    if there != whole.source:
+        raise UserError(
+            f"distillation.cross_fitted: {run} was trained on other rows of {task}/train than are there "
+            "now, so which of them it did not see is not known; train it again"
+        )
+
+
+def first_of_query(store: TokenStore) -> np.ndarray | None:
     """The position of the first candidate of the same query, [examples] int32."""
     if store.groups is None:
         return None

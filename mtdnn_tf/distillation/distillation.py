@@ -24,9 +24,10 @@ class DistillationModel(keras.Model):
         model.compile("adam")
         model.fit(batches)
 
-    `keras.distillation.Distiller` has the same parts; it takes one teacher and one loss for the whole
-    output, where this one takes an ensemble and settings a task, leaves tasks without a teacher
-    and examples without a label to the loss that they have, and weighs the examples of a batch.
+    `keras.distillation.Distiller` has the same parts; it takes one teacher and losses for the whole
+    output (of features too, which this one does not), where this one takes an ensemble and settings a
+    task, leaves tasks without a teacher and examples without a label to the loss that they have, and
+    weighs the examples of a batch. Its temperature is 3 by default, here 1.
 
     Args:
         student: The model that learns, from `build_mtdnn`.
@@ -93,8 +94,14 @@ class DistillationModel(keras.Model):
     ) -> tf.Tensor:
         """The loss of a batch for `fit` and `evaluate`: the weighted sum over its examples."""
         progress = tf.zeros([])
+        if self.steps is None and any(
+            self.settings.of_task(name).hard_weight_end is not None
+            for name in self.settings.teachers
+        ):
+            raise ValueError("hard_weight_end needs steps: when the training ends")
         if self.steps is not None and self.optimizer is not None:
-            progress = tf.cast(self.optimizer.iterations.value, tf.float32) / self.steps
+            progress = tf.cast(self.optimizer.iterations.value, tf.float32)
+            progress /= max(self.steps - 1, 1)
         losses = self.losses_of(x, y_pred, self.targets_of(x), progress)
         return tf.reduce_sum(x["weight"] * losses)
 

@@ -173,12 +173,12 @@ def label_columns(task: TaskSpec, member: Member) -> list[int]:
             )
     if lacking := [label for label in task.labels if label not in there.labels]:
         raise UserError(
-            f"{member.name} cannot teach {task.name}: it lacks the label {lacking[0]!r}; it has "
+            f"{member.name} cannot answer {task.name}: it lacks the label {lacking[0]!r}; it has "
             f"{', '.join(there.labels)}"
         )
     if extra := [label for label in there.labels if label not in task.labels]:
         raise UserError(
-            f"{member.name} cannot teach {task.name}: its label {extra[0]!r} is not one of "
+            f"{member.name} cannot answer {task.name}: its label {extra[0]!r} is not one of "
             f"{', '.join(task.labels)}"
         )
     return [0] if task.has_score else [there.labels.index(label) for label in task.labels]
@@ -240,6 +240,6 @@ def check_same_tokens(
     else:
         return
     raise UserError(
-        f"{name} has {reason} than {other_name}: they cannot read the same batch; label with each "
-        "by itself (mtdnn_tf.distill --label_only)"
+        f"{name} has {reason} than {other_name}: they cannot read the same batch; to teach, label "
+        "with each by itself (mtdnn_tf.distill --label_only)"
     )

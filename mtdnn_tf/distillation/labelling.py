@@ -47,7 +47,9 @@ def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strat
         taught = {n: tasks[n] for n, runs in settings.teachers.items() if run in runs}
         with strategy.scope():
             member, loaded = load_member(run, settings.checkpoint)
-            model = build_ensemble([member], taught, of_logits=taught)
+            model = build_ensemble(
+                [member], taught, {name: [0] for name in taught}, of_logits=taught
+            )
         runner = LogitsRunner(model, evaluation_shape(loaded.experiment), strategy)
         for name, task in taught.items():
             for split in _splits(task, settings.calibrated):

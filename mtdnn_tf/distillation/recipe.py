@@ -12,14 +12,18 @@ from absl import logging
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_dev
-from mtdnn_tf.distillation.ensemble import load_ensemble
+from mtdnn_tf.distillation.averaging import averaged_logits
+from mtdnn_tf.distillation.cached import first_of_query
+from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.labelling import label
 from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
+from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
+from mtdnn_tf.distillation.teaching import check_same_teachers
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.checkpoint import epochs_evaluated
-from mtdnn_tf.training.evaluation import evaluate
+from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 from mtdnn_tf.training.finetuning import finetune_experiment, single_task
 from mtdnn_tf.training.training import train
 
@@ -84,15 +88,15 @@ class RecipeRun:
             Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
         """
         for seed in self.seeds:
-            self._train(self.recipe.experiment({"training.seed": seed}), self.single(seed))
+            self._train(self.recipe.single(seed), self.single(seed))
         for number, variant in enumerate(self._teachers.variants):
             for fold, folder in enumerate(self._folders(number)):
                 self._train_teacher(variant, fold, folder)
         kept = {task: self._best(task) for task in self._teachers.tasks}
         student = self._student(kept)
         label(student, self.workdir / "soft_targets", self._strategy)
-        for task, variants in kept.items():
-            self._predict_together(student, task, variants)
+        for task in kept:
+            self._predict_together(student, task)
         for seed in self.seeds:
             experiment = self._student(kept, {"training.seed": seed})
             self._train(experiment, self.student(seed))
@@ -121,6 +125,8 @@ class RecipeRun:
             and epochs_evaluated(directory.checkpoints) == experiment.training.epochs
         ):
             directory.check_same(experiment)
+            if experiment.distillation.teachers:
+                check_same_teachers(directory, experiment.distillation)
             logging.info("%s is trained already", workdir)
             return
         logging.info("training %s", workdir)
@@ -142,31 +148,35 @@ class RecipeRun:
     def _student(
         self, kept: Mapping[str, Sequence[int]], *settings: Mapping[str, Any]
     ) -> Experiment:
-        teaching: Settings = {
-            f"distillation.teachers.{task}": [
-                str(path) for number in variants for path in self.teachers_of(number, task)
-            ]
+        runs = {
+            task: [str(path) for number in variants for path in self.teachers_of(number, task)]
             for task, variants in kept.items()
         }
-        teaching |= {
-            "distillation.targets": "cached",
-            "distillation.cache_dir": str(self.workdir / "soft_targets"),
-            "distillation.cross_fitted": self._teachers.folds is not None,
-        }
-        own = self.recipe.sections.student.settings
-        return self.recipe.experiment(teaching, own, *settings)
+        return self.recipe.student(runs, str(self.workdir / "soft_targets"), *settings)
 
-    def _predict_together(self, student: Experiment, task: str, variants: Sequence[int]) -> None:
-        """Writes the dev predictions of a task's ensemble, if they are not those of these runs."""
-        runs = [str(path) for number in variants for path in self.teachers_of(number, task)]
+    def _predict_together(self, student: Experiment, task: str) -> None:
+        """Writes the dev predictions of a task's ensemble, unless they are those of its runs already.
+
+        Each run reads the texts with its own tokenizer, as it does to label.
+        """
+        settings = student.distillation
+        fingerprints = {
+            run: teacher_fingerprint(run, settings.checkpoint) for run in settings.teachers[task]
+        }
         names = self.ensemble() / f"{task}.yaml"
-        if names.is_file() and yaml.safe_load(names.read_text(encoding="utf-8")) == runs:
+        if names.is_file() and yaml.safe_load(names.read_text(encoding="utf-8")) == fingerprints:
             return
-        keras.backend.clear_session()
-        with self._strategy.scope():
-            loaded = load_ensemble(runs)
-        sources = open_dev([loaded.task(task)], student.data, loaded.tokenizer)
-        result = evaluate(loaded.runner, sources)
-        for (spec, split, store), logits in zip(sources, result.logits, strict=True):
+        (spec,) = (head for head in student.heads if head.name == task)
+        answers = []
+        for run in fingerprints:
+            keras.backend.clear_session()
+            with self._strategy.scope():
+                member, loaded = load_member(run, settings.checkpoint)
+                model = build_ensemble([member], {task: spec}, {task: [0]}, of_logits=[task])
+            sources = open_dev([spec], student.data, loaded.tokenizer)
+            runner = LogitsRunner(model, evaluation_shape(loaded.experiment), self._strategy)
+            answers.append(runner.run([(of_split, store) for of_split, _, store in sources]))
+        for (_, split, store), *of_runs in zip(sources, *answers, strict=True):
+            logits = averaged_logits(spec, of_runs, first_of_query(store)).numpy()
             write_predictions(self.ensemble() / f"{task}_{split}.tsv", spec, store, logits)
-        names.write_text(yaml.safe_dump(runs), encoding="utf-8")
+        names.write_text(yaml.safe_dump(fingerprints), encoding="utf-8")

@@ -32,7 +32,7 @@ class TeachersRecipe(_Section):
             tasks; null takes the multi-task teachers as they are.
         keep: How many teachers of a task are kept, the best on its dev splits.
         folds: Cross-fitting: every variant is trained so many times, each without one part of the
-            tasks' examples, which it then labels. Null trains each once, on everything.
+            tasks' examples, which it alone teaches then. Null trains each once, on everything.
     """
 
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)]
@@ -92,6 +92,38 @@ class Recipe:
             set_key(tree, assignment)
         return build_experiment(tree, self.where)
 
+    def student(
+        self,
+        teachers: Mapping[str, Sequence[str]],
+        cache_dir: str,
+        *settings: Mapping[str, Any],
+    ) -> Experiment:
+        """The student's experiment.
+
+        Args:
+            teachers: Task name to the run directories that teach it.
+            cache_dir: The cache of what they say.
+            settings: What comes on top.
+
+        Raises:
+            UserError: One is wrong.
+        """
+        teaching: Settings = {
+            f"distillation.teachers.{task}": list(runs) for task, runs in teachers.items()
+        }
+        teaching |= {
+            "distillation.targets": "cached",
+            "distillation.cache_dir": cache_dir,
+            "distillation.cross_fitted": self.sections.teachers.folds is not None,
+        }
+        return self.experiment(teaching, self.sections.student.settings, *settings)
+
+    def single(self, seed: int) -> Experiment:
+        """The single model that a student of this seed is compared with: the same without teachers."""
+        own = self.sections.student.settings
+        without = {key: value for key, value in own.items() if not key.startswith("distillation")}
+        return self.experiment(without, {"training.seed": seed})
+
 
 def assignments(*settings: Mapping[str, Any]) -> list[str]:
     """Settings as `key=value` texts."""
@@ -132,5 +164,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), data_dir: str | None 
             raise UserError(f"{path}: teachers.tasks names {name!r}, which is not among the tasks")
     for variant in sections.teachers.variants:
         recipe.experiment(variant)
-    recipe.experiment(sections.student.settings)
+    recipe.experiment(sections.teachers.finetune or {})
+    recipe.student({name: ["a teacher"] for name in sections.teachers.tasks}, "a cache")
     return recipe

@@ -33,7 +33,7 @@ def teacher_fingerprint(workdir: str | Path, checkpoint: str) -> str:
         UserError: There is no such run or checkpoint.
     """
     directory = RunDirectory(workdir)
-    directory.read_experiment()  # It has to be there.
+    experiment = directory.read_experiment()
     folder = directory.checkpoints / checkpoint
     latest = tf.train.latest_checkpoint(str(folder))
     if latest is None:
@@ -41,7 +41,13 @@ def teacher_fingerprint(workdir: str | Path, checkpoint: str) -> str:
     files = sorted(Path(latest).parent.glob(f"{Path(latest).name}.*"))
     files += [directory.path / name for name in ("vocab.txt", "tokenizer.json")]
     files += [directory.encoder / "config.json"]
-    digest = hashlib.sha256()
+    fields = {"name", "kind", "fields", "labels", "score_range", "ranking", "head", "san"}
+    settings = {
+        "pooling": experiment.encoder.pooling,
+        "precision": experiment.training.precision,
+        "tasks": [task.model_dump(mode="json", include=fields) for task in experiment.heads],
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -132,7 +138,7 @@ class SoftTargets:
             logits = np.concatenate(parts)
             if len(logits) != len(known):
                 raise ValueError(f"{len(logits)} rows for {len(known)} examples")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"the soft targets {self.folder} are damaged ({error}); remove them and label again"
             ) from error
@@ -156,7 +162,11 @@ class SoftTargets:
         reason = "label with mtdnn_tf.distill --label_only first"
         pattern = f"{self._task.name}-{self._split}-*/meta.json"
         for path in sorted(self._cache_dir.glob(pattern)):
-            there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                there: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                reason = f"{path} is damaged; remove its folder and label again"
+                continue
             if there["teacher"] == self._meta["teacher"]:
                 reason = f"those of {path.parent} are of other data or labels; label again"
                 break
@@ -176,6 +186,8 @@ def _save(path: Path, array: np.ndarray) -> None:
     try:
         with partial.open("wb") as file:
             np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """The teachers' part in a training run: live, from the cache, or stored on the way."""
 
+import json
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +22,35 @@ from mtdnn_tf.distillation.ensemble import (
     check_same_tokens,
     load_member,
 )
+from mtdnn_tf.distillation.settings import DistillationSettings
+from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 from mtdnn_tf.training.workers import Workers
 
 TARGET = "teacher/"  # What the names of the teachers' logits in a batch begin with.
-STORED_FILE = "soft_targets.npz"
+STORED_FILE, TEACHERS_FILE = "soft_targets.npz", "teachers.json"
+
+
+def check_same_teachers(directory: RunDirectory, settings: DistillationSettings) -> None:
+    """Notes the state of a student's teachers, or checks that it is the one that was noted.
+
+    Raises:
+        UserError: A teacher is not there, or was trained on since.
+    """
+    path = directory.path / TEACHERS_FILE
+    now = {run: teacher_fingerprint(run, settings.checkpoint) for run in settings.runs}
+    if not path.exists():
+        write_atomically(path, json.dumps(now, indent=2) + "\n")
+        return
+    there = directory.read_json(path)
+    if changed := [run for run in now if there.get(run) != now[run]]:
+        raise UserError(
+            f"{changed[0]} is not in the state in which it began to teach {directory.path}; "
+            "choose another --workdir for the student"
+        )
 
 
 class Teaching:
@@ -77,10 +101,17 @@ class Teaching:
             UserError: A teacher is missing or of another task, or cannot read the student's batches;
                 the cache lacks its soft targets; or what an earlier process noted cannot be read.
         """
+        if (self._settings.targets != "auto" or not epochs_done) and self._workers.is_chief:
+            check_same_teachers(self._directory, self._settings)
         if self._settings.targets == "cached":
             cached = CachedTeachers(self._experiment, self._directory, self._tokenizer, self._data)
             self._use(StoredLogits(cached.logits()))
         elif self._settings.targets == "auto" and epochs_done:
+            if self._workers.is_chief and not self._file.exists():
+                raise UserError(
+                    f"{self._file} is gone, where the soft targets of the first epoch were; "
+                    "begin again in another --workdir"
+                )
             self._use(StoredLogits(self._read_noted()))
         else:
             self._ensemble = self._load_ensemble()
@@ -126,7 +157,9 @@ class Teaching:
             ]
             if not sources:
                 continue
-            alone = build_ensemble([member], taught, of_logits=taught)
+            alone = build_ensemble(
+                [member], taught, {name: [0] for name in taught}, of_logits=taught
+            )
             logits = LogitsRunner(alone, shape, self._strategy).run(sources)
             for name in taught:
                 splits = [
@@ -156,9 +189,16 @@ class Teaching:
         if self._workers.is_chief and self._file.exists():
             try:
                 with np.load(self._file, allow_pickle=False) as file:
-                    noted = {name: file[TARGET + name] for name in noted}
-            except (OSError, ValueError, KeyError) as error:
+                    found = {name: file[TARGET + name] for name in noted}
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise UserError(f"cannot read {self._file}: {error}") from error
+            for name, values in found.items():
+                if values.shape != noted[name].shape:
+                    raise UserError(
+                        f"{self._file} has {len(values):,} soft targets of {name}; expected "
+                        f"{len(noted[name]):,}"
+                    )
+            noted = found
         return {name: self._gathered(values) for name, values in noted.items()}
 
     def _taught_stores(self) -> dict[str, TokenStore]:
@@ -200,7 +240,7 @@ class Teaching:
     ) -> tf.Tensor:
         """The loss of each example of a batch from `taught`, on one replica."""
         targets = {name: batch[TARGET + name] for name in self._tasks}
-        progress = tf.cast(step, tf.float32) / self._total_steps
+        progress = tf.cast(step, tf.float32) / max(self._total_steps - 1, 1)
         return self._model.losses_of(batch, logits, targets, progress)
 
     def save(self) -> None:

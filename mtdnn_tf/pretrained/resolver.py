@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mtdnn_tf.errors import UserError
+from mtdnn_tf.errors import UserError, did_you_mean_file, near
 from mtdnn_tf.pretrained.formats import find_format, known_layouts
 
 FILES = [
@@ -90,10 +90,11 @@ def resolve(name_or_path: str) -> Path:
             return _complete(path)
         except _NotHere as error:
             raise UserError(f"{name_or_path}: {error}") from None
-    tried = [f"no local folder {str(path)!r}"]
+    tried = [f"no local folder {str(path)!r}{did_you_mean_file(path)}"]
     if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
         raise UserError(f"pre-trained model {name_or_path!r} not found: {tried[0]}")
     name = FULL_NAMES.get(name_or_path, name_or_path)
+    tried[0] += near(name_or_path, FULL_NAMES) if name == name_or_path else ""
     try:
         return _from_hub(name)
     except _NotHere as error:

@@ -66,7 +66,8 @@ def load_weights(
         layout: The format.
 
     Raises:
-        UserError: A tensor is missing (the pooler may be) or of another shape; nothing is copied.
+        UserError: A tensor is missing (the pooler may be) or of another shape, or there are more
+            layers; nothing is copied.
     """
     paths = variable_paths(encoder)
     variables = {layout.tensor_name(path): variable for path, variable in paths.items()}
@@ -75,6 +76,16 @@ def load_weights(
     if lost := [name for name in missing if name not in pooler]:
         more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
         raise UserError(f"{folder}: the weights lack {', '.join(lost[:8])}{more}")
+    layers = encoder.config.num_layers
+    next_layer = {
+        layout.tensor_name(path.replace("layer_0/", f"layer_{layers}/", 1))
+        for path in paths
+        if path.startswith("layer_0/")
+    }
+    if surplus := sorted(next_layer & set(tensors)):
+        raise UserError(
+            f"{folder}: {layout.config_file} has {layers} layers, but there is {surplus[0]!r}"
+        )
     arrays = {
         name: _fitted(folder, tensors[name], path, tuple(variable.shape), layout)
         for path, variable in paths.items()

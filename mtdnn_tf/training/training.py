@@ -95,8 +95,7 @@ class TrainingRun:
         self._is_new = not self._is_there()
         if self._is_new:
             if workers.is_chief:
-                # What a start that was killed may have left is of no known config.
-                shutil.rmtree(directory.checkpoints, ignore_errors=True)
+                directory.make_room()
             start = find_start(experiment)
             config, self._tokenizer = start.config, start.tokenizer
             self._licences = start.licences
@@ -186,6 +185,7 @@ class TrainingRun:
         """Writes the small files and the first checkpoint; the config last, which makes it a run."""
         directory = self._directory
         if self._workers.is_chief:
+            directory.begin()
             config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
@@ -199,10 +199,12 @@ class TrainingRun:
 
     def _resume(self) -> None:
         directory = self._directory
+        if self._workers.is_chief:
+            directory.remove_partial_files()
         before = directory.read_json(directory.data_file)
         now = self._data.summary()
         for name in {**before, **now}:
-            if before.get(name) != now.get(name):
+            if before.get(name, {}).get("key") != now.get(name, {}).get("key"):
                 raise UserError(
                     f"the examples of {name} are not those that the run in {directory.path} began "
                     "with; choose another --workdir"
@@ -366,10 +368,20 @@ class TrainingRun:
                 self._log.predictions(self._data.dev, result)
 
 
+# What TensorFlow's errors of files have of the system's; else ResourceExhausted is of memory.
+_OF_A_DISK = ("No space left", "File too large", "Disk quota", "Permission denied")
+
+
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Tells a failed write of TensorBoard's events in one line."""
+    """Tells a failed write of TensorBoard's events, or too little memory, in one line."""
     try:
         yield
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
-        raise UserError(f"cannot write in {path}: {error.message.splitlines()[0]}") from error
+        first = error.message.splitlines()[0]
+        if any(reason in first for reason in _OF_A_DISK):
+            raise UserError(f"cannot write in {path}: {first}") from error
+        raise UserError(
+            f"out of memory ({first}); lower batch.rows, or raise batch.pieces; the same command then "
+            "needs another --workdir"
+        ) from error
