@@ -84,8 +84,8 @@ def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
         chances = record.pop("probabilities", {})
         row = record | {f"probability_{name}": chance for name, chance in chances.items()}
         if not lines:
-            lines.append("\t".join(map(_cell, row)))
-        lines.append("\t".join(map(_cell, row.values())))
+            lines.append("\t".join(map(cell, row)))
+        lines.append("\t".join(map(cell, row.values())))
     return "".join(line + "\n" for line in lines)
 
 
@@ -106,7 +106,7 @@ def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
         write_atomically(Path(output), text)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A TSV cell; as in the files that are read, a `"` is a character and nothing is quoted."""
     return str(value).translate(str.maketrans("\t\r\n", "   "))
 
@@ -147,10 +147,13 @@ def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
         UserError: It is missing, or not of this task.
     """
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(
+            encoding="utf-8", newline="\n"
+        ) as file:  # Other ends of lines are characters.
+            header, *lines = file.read().removesuffix("\n").split("\n")
         cells = zip(*(line.split("\t") for line in lines), strict=True)
         columns = dict(zip(header.split("\t"), cells, strict=True))
-        class_ids = {_cell(label): float(number) for number, label in enumerate(task.labels)}
+        class_ids = {cell(label): float(number) for number, label in enumerate(task.labels)}
         chances = [columns[f"probability_{label}"] for label in class_ids if not task.has_score]
         return DevPredictions(
             labels=_numbers(columns["gold"], {} if task.is_regression else class_ids),

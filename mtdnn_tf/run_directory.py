@@ -176,11 +176,18 @@ class RunDirectory:
             raise UserError(f"cannot write {self.metrics_file}: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of `metrics.jsonl`; a last line cut off by a kill is left out."""
+        """The records of `metrics.jsonl`; a last line cut off by a kill is left out.
+
+        Raises:
+            UserError: It is broken.
+        """
         if not self.metrics_file.is_file():
             return []
         lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except ValueError as error:
+            raise UserError(f"cannot read {self.metrics_file}: {error}") from error
 
     def best_dev(self) -> dict[str, Any]:
         """The record of `metrics.jsonl` with the best mean of the dev scores.

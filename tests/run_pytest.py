@@ -5,4 +5,6 @@ import sys
 import pytest
 
 if __name__ == "__main__":
-    raise SystemExit(pytest.main(["-m", "not long", "-p", "no:cacheprovider", *sys.argv[1:]]))
+    code = pytest.main(["-m", "not long", "-p", "no:cacheprovider", *sys.argv[1:]])
+    # A file may be of long tests alone, or skip where the repository is not around it.
+    raise SystemExit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)

@@ -256,6 +256,16 @@ def test_a_run_directory_without_its_checkpoints_is_refused(tmp_path):
     assert "no checkpoint" in error_line(done)
 
 
+def test_a_broken_record_of_metrics_is_one_line(tmp_path):
+    path = write_experiment(tmp_path, training={"epochs": 1})
+    flags = [f"--workdir={tmp_path / 'run'}"]
+    assert run("train", f"--config={path}", *flags).returncode == 0
+    edit(tmp_path / "run/metrics.jsonl", lambda text: text.replace("{", "", 1))
+    done = run("report", *flags)
+    assert done.returncode == 1
+    assert f"cannot read {tmp_path / 'run/metrics.jsonl'}" in error_line(done)
+
+
 def test_a_loss_that_is_no_number_is_one_line(tmp_path):
     training = {"learning_rate": 1e30, "clip_norm": None, "warmup_proportion": 0}
     path = write_experiment(tmp_path, training=training)

@@ -68,10 +68,13 @@ def test_dependencies_are_what_is_imported():
         text = re.sub(r'"""(?:.|\n)*?"""', "", text)  # Scripts of tests as well.
         text = re.sub(r"if TYPE_CHECKING:\n(?:    .*\n|\n)+", "", text)
         imported = set()
-        pattern = r"^ *from (mtdnn_tf[\w.]*|tiny|test_\w+) import (\([^)]*\)|.+)$"
+        pattern = (
+            r"^ *from (mtdnn_tf[\w.]*|benchmarking[\w.]*|tiny|test_\w+) import (\([^)]*\)|.+)$"
+        )
         for module, names in re.findall(pattern, text, re.MULTILINE):
             for name in re.findall(r"\w+", re.sub(r"#.*| as \w+", "", names)):
-                base = "tests/" + module if module[:8] != "mtdnn_tf" else module.replace(".", "/")
+                top = {"mtdnn_tf": "", "benchmarking": "tools/"}.get(module.split(".")[0], "tests/")
+                base = top + module.replace(".", "/")
                 places = (f"{base}/{name}", f"{base}/{name}/__init__", base, f"{base}/__init__")
                 imported.add(next(f"{p}.py" for p in places if (ROOT / f"{p}.py").is_file()))
         if re.search(r"^ *import mtdnn_tf$", text, re.MULTILINE):

@@ -10,13 +10,15 @@ from tiny import run, write_experiment
 
 from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.data.splits import open_split, open_train
+from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.cached import held_out
 from mtdnn_tf.distillation.recipe import RecipeRun
 from mtdnn_tf.distillation.recipe_file import load_recipe
-from mtdnn_tf.predictions import DevPredictions, read_predictions
+from mtdnn_tf.predictions import DevPredictions, read_predictions, write_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.tasks.spec import TaskSpec
 
 ONE_TEACHER = {"variants": [{}], "tasks": ["same"], "keep": 1}
 
@@ -237,6 +239,31 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path, change, message):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "kd").exists()
+
+
+def test_other_ends_of_lines_are_characters_of_uids_and_labels(tmp_path):
+    task = TaskSpec.model_validate(
+        {
+            "name": "odd",
+            "kind": "single_classification",
+            "fields": ["text"],
+            "labels": ["no\u2028way", "yes\x0c"],
+            "metrics": ["accuracy"],
+            "splits": {"dev": {"file": "dev.tsv"}},
+        }
+    )
+    uids = ["a\u0085b", "c\x1cd"]
+    store = TokenStore(
+        np.zeros(2, np.int32),
+        np.zeros(2, np.int32),
+        np.arange(3),
+        np.array([0.0, 1.0]),
+        np.array(uids),
+    )
+    write_predictions(tmp_path / "odd.tsv", task, store, np.array([[2.0, 1.0], [2.0, 1.0]]))
+    found = read_predictions(tmp_path / "odd.tsv", task)
+    assert list(found.uids) == uids
+    assert (found.labels.tolist(), found.predictions.tolist()) == ([0.0, 1.0], [0.0, 0.0])
 
 
 def test_predictions_are_read_back_as_they_were_written(carried_out):

@@ -347,8 +347,12 @@ def test_a_test_file_that_is_not_glues_is_told_before_anything_is_written(
         (["--saved_model=a", "--server=b", "--dev"], "found --saved_model and --server"),
         (["--saved_model=a"], "expected --output=FILE.zip, --dev or both"),
         (["--saved_model=a", "--dev", "--glue_dir=/none"], "--glue_dir: expected the folder"),
+        (["--check=s.zip", "--glue_dir=/none"], "--glue_dir: expected the folder"),
+        (["--workdir=RUN", "--output=/"], "--output: expected a file to write, found the folder /"),
+        (["--workdir=RUN", "--output=."], "--output: expected a file to write, found the folder ."),
+        (["--task_runs=rte=RUN,rte=RUN", "--dev"], "--task_runs: a task is named twice"),
         (["--saved_model=/none", "--dev"], "/none is no SavedModel: it has no saved_model.pb"),
-        (["--workdir=/none", "--dev"], "/none"),
+        (["--workdir=/none", "--dev"], "/none is not a run directory"),
         (["--task_runs=rte", "--dev"], "--task_runs: expected task=RUN, found 'rte'"),
         (["--task_runs=sst=RUN", "--dev"], "run has no task 'sst'"),
         (["--server=127.0.0.1:1", "--dev", "--timeout=1"], "127.0.0.1:1, model 'default'"),
@@ -375,8 +379,9 @@ def test_the_command_checks_a_submission_of_others(submitted, glue, tmp_path):
     assert done.returncode == 1
     *_, fault, error = done.stderr.splitlines()
     assert fault.startswith("fault: AX.tsv:1: expected the header")
-    assert error == f"error: {bad}: GLUE would refuse it for 1 faults"
-    assert "train" in done.stdout
+    assert error == f"error: {bad}: GLUE would refuse it for 1 fault"
+    (line,) = (line for line in done.stdout.splitlines() if " CoLA " in line)
+    assert line.count(" %") == 4  # Shares of both labels, here and in train.
 
 
 def test_a_model_whose_task_is_not_glues_is_told(tmp_path, glue):

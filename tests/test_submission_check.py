@@ -146,8 +146,44 @@ def test_a_constant_column_is_a_warning(check, right):
 
 def test_of_many_faults_the_first_are_shown(check, right):
     report = check(RTE=right["RTE.tsv"].replace("\tentailment", "\t1"))
-    assert len(report.faults) == 21
-    assert report.faults[-1] == "RTE.tsv: and 1480 more"
+    assert report.count == 1500
+    assert len(report.faults) == 22
+    assert report.faults[-2] == "RTE.tsv: and 1479 more, the last:"
+    assert report.faults[-1].startswith("RTE.tsv:3001: prediction '1'")
+
+
+def test_a_wrong_number_of_rows_is_named_after_however_many_others(check, right):
+    header, rest = right["RTE.tsv"].split("\n", 1)
+    report = check(**{"RTE": f"{header}\n0\tentailment\n{rest}"})
+    assert report.faults[-1] == "RTE.tsv:3002: 3,001 rows, expected 3,000"
+    assert report.count == 3001
+
+
+def test_a_score_may_begin_with_its_point(check, right):
+    assert check(**{"STS-B": right["STS-B.tsv"].replace("\n1\t0.100\n", "\n1\t.1\n")}).faults == []
+
+
+def test_what_cannot_be_printed_is_shown_as_python_does(check, right, tmp_path):
+    long = check(
+        **{"WNLI": right["WNLI.tsv"].replace("\t0\n", "\t1\n").replace("\t1\n", f"\t{'x' * 99}\n")}
+    )
+    assert long.warnings == [f"WNLI.tsv: every prediction is '{'x' * 20}'"]
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(30):
+            archive.writestr(f"\x1b[31m{number}", "")
+    faults = check_submission(path).faults
+    assert faults[0].startswith(r"'\x1b[31m0': no file of a submission")
+    assert faults[20] == "and 10 more such files"
+
+
+def test_a_member_whose_name_is_not_what_it_says_is_told(right, tmp_path):
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é.tsv", "")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        check_submission(path)
 
 
 def test_a_file_that_would_fill_the_memory_is_not_read(check, monkeypatch):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests with Bazel, without a network: all of them, or the targets given.
+# Runs the tests with Bazel: all of them, or the targets given. With Bazel 4 (WORKSPACE) without a network;
+# Bazel 7 and later (MODULE.bazel) fetch their rules, which was never run.
 #
 #   tools/bazel_test.sh [//tests:test_metrics ...]
 #
@@ -13,8 +14,8 @@ if ! command -v bazel > /dev/null; then
   exit 1
 fi
 export PROJECT_PYTHON="${PROJECT_PYTHON:-$PWD/.venv/bin/python}"
-if ! "$PROJECT_PYTHON" -c "import pytest, tensorflow_text" 2> /dev/null; then
-  echo "error: $PROJECT_PYTHON does not run, or lacks tensorflow_text or pytest (make .venv/ready-dev)" >&2
+if ! "$PROJECT_PYTHON" -c "import hypothesis, pytest, selenium, tensorflow_text" 2> /dev/null; then
+  echo "error: $PROJECT_PYTHON does not run, or lacks what tests need (make .venv/ready-dev)" >&2
   exit 1
 fi
 # Two at once: most tests train on all cores.

@@ -64,6 +64,8 @@ class _Shown:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    if values.glue_dir and not Path(values.glue_dir).is_dir():
+        raise UserError(f"--glue_dir: expected the folder of GLUE's files, found {values.glue_dir}")
     if values.check:
         return _check(Path(values.check), Path(values.glue_dir) if values.glue_dir else None)
     _check_flags(values)
@@ -83,10 +85,12 @@ def _check_flags(values: flags.FlagValues) -> None:
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise UserError(f"expected one of {', '.join(ways)} (or --check); found {found}")
-    if not values.glue_dir or not Path(values.glue_dir).is_dir():
-        raise UserError(f"--glue_dir: expected the folder of GLUE's files, found {values.glue_dir}")
+    if not values.glue_dir:
+        raise UserError("--glue_dir: expected the folder of GLUE's files")
     if not values.output and not values.dev:
         raise UserError("expected --output=FILE.zip, --dev or both")
+    if values.output and (Path(values.output).is_dir() or not Path(values.output).name):
+        raise UserError(f"--output: expected a file to write, found the folder {values.output}")
 
 
 @contextmanager
@@ -100,7 +104,10 @@ def _models(values: flags.FlagValues) -> "Iterator[Models]":
         with models.of_server(values.server, values.model, values.timeout) as found:
             yield found
     else:
-        task_runs = dict(_assignment(text) for text in values.task_runs)
+        pairs = [_assignment(text) for text in values.task_runs]
+        task_runs = dict(pairs)
+        if len(task_runs) < len(pairs):
+            raise UserError(f"--task_runs: a task is named twice in {','.join(values.task_runs)}")
         with models.of_runs(values.workdir, task_runs) as found:
             yield found
 
@@ -162,7 +169,8 @@ def _check(path: Path, glue_dir: Path | None, remarks: dict[str, str] | None = N
         for line in lines:
             print(f"{kind}: {line}", file=sys.stderr)
     if report.faults:
-        raise UserError(f"{path}: GLUE would refuse it for {len(report.faults)} faults")
+        faults = f"{report.count:,} fault{'s' if report.count > 1 else ''}"
+        raise UserError(f"{path}: GLUE would refuse it for {faults}")
     return 0
 
 

@@ -89,9 +89,9 @@ class Sources:
 
 
 def _module(file: str) -> str:
-    """What a file is imported as; tests stand beside each other on the path."""
+    """What a file is imported as; the folders of tests and tools are on the path."""
     parts = PurePosixPath(file).with_suffix("").parts
-    parts = parts[1:] if parts[0] == "tests" else parts
+    parts = parts[1:] if parts[0] in ("tests", "tools") else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 

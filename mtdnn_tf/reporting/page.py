@@ -121,6 +121,8 @@ def write_report(
     Raises:
         UserError: There is no run, or the page cannot be written.
     """
+    if output and (output.is_dir() or not output.name):
+        raise UserError(f"cannot write {output}: it is a folder")
     run = RunRecord(workdir)
     comparisons = [_compare(run, RunRecord(other)) for other in others]
     output = output or RunDirectory(workdir).path / PAGE_FILE

@@ -10,7 +10,7 @@ import numpy as np
 from mtdnn_tf.config import DataSettings, Experiment
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.predictions import DevPredictions, read_predictions
+from mtdnn_tf.predictions import DevPredictions, cell, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import split_title
@@ -123,10 +123,11 @@ class RunRecord:
             split.task, split.name, Path(settings.data_dir or "."), settings.on_bad_row, tfds_dir
         )
         found = split.predictions
-        labels = dict(zip(rows.uids, np.asarray(rows.labels).tolist(), strict=True))
+        uids = list(map(cell, rows.uids))
+        labels = dict(zip(uids, np.asarray(rows.labels).tolist(), strict=True))
         if [labels.get(uid) for uid in found.uids] != found.labels.tolist():
             raise UserError(f"{split.title}: the data is not that of the run")
-        return dict(zip(rows.uids, zip(*rows.texts.values(), strict=True), strict=True))
+        return dict(zip(uids, zip(*rows.texts.values(), strict=True), strict=True))
 
 
 def _splits(directory: RunDirectory, tasks: Sequence[TaskSpec]) -> Iterator[Split]:

@@ -21,6 +21,17 @@ def head_of(task: TaskSpec) -> TaskSpec:
     return builtin_tasks()[task.predict_with] if task.predict_with else task
 
 
+def check_fields(of_one: GlueFile, model: Model) -> None:
+    """Raises a UserError where the model's task is another than GLUE's of the same name."""
+    task = builtin_tasks()[of_one.task]
+    head = head_of(task).name
+    if set(model.fields[head]) != set(task.fields):
+        raise UserError(
+            f"{model.name}: task {head!r} takes {', '.join(model.fields[head])}; "
+            f"expected {', '.join(task.fields)}"
+        )
+
+
 def answer(
     of_one: GlueFile, model: Model, texts: Mapping[str, Sequence[str]], start: int = 0
 ) -> Iterator[list[str]]:
@@ -39,15 +50,10 @@ def answer(
         What the submission has for each row of a batch.
 
     Raises:
-        UserError: The model's task is another than GLUE's, or a server does not answer.
+        UserError: The model says what is no label of the task, or a server does not answer.
     """
     task = builtin_tasks()[of_one.task]
     head = head_of(task)
-    if set(model.fields[head.name]) != set(task.fields):
-        raise UserError(
-            f"{model.name}: task {head.name!r} takes {', '.join(model.fields[head.name])}; "
-            f"expected {', '.join(task.fields)}"
-        )
     starts = range(start, len(next(iter(texts.values()))), BATCH_SIZE)
     output = "score" if head.is_regression else "label"
     said = _score if head.is_regression else partial(_value, of_one, head, model)

@@ -4,7 +4,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, SCORES, GlueFile
 
 MOST_BYTES = 64 << 20  # Of one file; the largest, QQP, has under 4 MiB.
 MOST_FAULTS = 20  # Shown of one file.
-NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?")
+NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass
@@ -23,12 +23,15 @@ class Report:
     """What was found in a submission.
 
     Attributes:
-        faults: For which GLUE would refuse it or misread it; each with file and line.
+        count: How many faults there are.
+        faults: For which GLUE would refuse it or misread it; each with file and line, and of each file
+            not many.
         warnings: What is allowed and looks wrong.
         rows: File to how many predictions it has.
         shares: File to how often it has each value, a fraction; of scores there are none.
     """
 
+    count: int = 0
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
@@ -50,41 +53,66 @@ def check_submission(path: Path) -> Report:
             members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
             expected = {of_one.file: of_one for of_one in GLUE_FILES}
             counts = Counter(info.filename for info in archive.infolist())
-            report.faults += [f"{name}: there {n} times" for name, n in counts.items() if n > 1]
-            report.faults += [
-                f"{name}: no file of a submission{did_you_mean(name.split('/')[-1], expected)}"
+            wrong = [f"{_shown(name)}: there {n} times" for name, n in counts.items() if n > 1]
+            wrong += [
+                f"{_shown(name)}: no file of a submission{did_you_mean(name.split('/')[-1], expected)}"
                 for name in members
                 if name not in expected
             ]
+            report.count += len(wrong)
+            report.faults += wrong[:MOST_FAULTS]
+            if len(wrong) > MOST_FAULTS:
+                report.faults.append(f"and {len(wrong) - MOST_FAULTS} more such files")
             for name, of_one in expected.items():
                 if name not in members:
+                    report.count += 1
                     report.faults.append(f"{name}: is missing")
                 elif members[name].file_size > MOST_BYTES:
+                    report.count += 1
                     report.faults.append(f"{name}: more than {MOST_BYTES >> 20} MiB")
                 else:
                     with archive.open(name) as lines:
                         _check_file(of_one, lines, report)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-        # The last is what an encrypted or oddly compressed file raises.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        # The last two are what an encrypted or oddly compressed file, and a badly named one raise.
         raise UserError(f"{path}: cannot be unpacked: {error}") from error
     return report
 
 
+def _shown(name: str) -> str:
+    """A member's name as it can be printed."""
+    return name if name.isprintable() and len(name) <= 60 else repr(name[:60])
+
+
 def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report) -> None:
     values: Counter[str] = Counter()
+    found: deque[str] = deque(maxlen=1)  # The last, which may be of the number of rows.
     count = 0
     for count, fault in enumerate(_faults_of_lines(of_one, lines, values), start=1):
         if count <= MOST_FAULTS:
             report.faults.append(f"{of_one.file}{fault}")
-    if count > MOST_FAULTS:
-        report.faults.append(f"{of_one.file}: and {count - MOST_FAULTS} more")
+        else:
+            found.append(f"{of_one.file}{fault}")
+    report.count += count
+    if count > MOST_FAULTS + 1:
+        report.faults.append(f"{of_one.file}: and {count - MOST_FAULTS - 1} more, the last:")
+    report.faults += found
     total = report.rows[of_one.file] = sum(values.values())
     if of_one.values:
         report.shares[of_one.file] = {v: values[v] / total for v in of_one.values if total}
     if len(values) == 1:
-        report.warnings.append(f"{of_one.file}: every prediction is {next(iter(values))}")
+        (value,) = values
+        shown = value if value in of_one.values else repr(value[:20])
+        report.warnings.append(f"{of_one.file}: every prediction is {shown}")
 
 
 def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -> Iterator[str]:

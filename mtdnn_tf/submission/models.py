@@ -94,7 +94,8 @@ def of_server(address: str, model: str, timeout: float) -> Iterator[Models]:
     with Client(address, model, version=max(ready), timeout=timeout) as client:
         name = f"{address}, model {model!r}, version {max(ready)}"
         fields = _tasks(client.signatures())
-        identity = f"{name}, {hash_of_answers(fields, client.call)}"
+        answers = hash_of_answers(fields, client.call)
+        identity = f"model {model!r}, version {max(ready)}, {answers}"
         yield dict.fromkeys(fields, Model(name, identity, fields, client.call, SERVER_THREADS))
 
 
@@ -111,7 +112,7 @@ def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[M
     """
     chosen = _best_runs(workdirs) | dict(task_runs)
     for task, workdir in task_runs.items():
-        known = RunDirectory(workdir).read_experiment().tasks
+        known = [head.name for head in RunDirectory(workdir).read_experiment().heads]
         if task not in known:
             raise UserError(f"the run {workdir} has no task {task!r}{did_you_mean(task, known)}")
     with TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from mtdnn_tf.data.sources import split_paths
@@ -27,7 +28,7 @@ def summary_table(
         glue_dir: The folder of GLUE's files; None leaves train out.
         remarks: Name of a file to what is to be said of it.
     """
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     columns = ["file", "rows", "predictions", *(["train"] if glue_dir else [])]
     for name in [*columns, *(["answered by"] if remarks else [])]:
         table.add_column(name, justify="right" if name == "rows" else "left")
@@ -37,7 +38,7 @@ def summary_table(
         if glue_dir:
             cells.append(_text(train_shares(of_one, glue_dir)))
         if remarks:
-            cells.append(remarks[of_one.name])
+            cells.append(escape(remarks[of_one.name]))
         table.add_row(*cells)
     return table
 

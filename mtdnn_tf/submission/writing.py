@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from mtdnn_tf.data.sources import Rows, content_hash, read_split, split_paths
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.submission.answering import BATCH_SIZE, answer, head_of
+from mtdnn_tf.submission.answering import BATCH_SIZE, answer, check_fields, head_of
 from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, GlueFile
 from mtdnn_tf.submission.models import Model, Models
 from mtdnn_tf.tasks import builtin_tasks
@@ -42,6 +42,9 @@ def origins(models: Models, glue_dir: Path) -> list[Origin]:
     Args:
         models: Task to what answers it.
         glue_dir: The folder of GLUE's files.
+
+    Raises:
+        UserError: A model has a task of the name that takes other texts.
     """
     found = []
     for of_one in GLUE_FILES:
@@ -53,6 +56,7 @@ def origins(models: Models, glue_dir: Path) -> list[Origin]:
         elif not path.is_file():
             found.append(Origin(of_one, None, f"there is no {path}"))
         else:
+            check_fields(of_one, models[head])
             found.append(Origin(of_one, models[head]))
     return found
 
@@ -98,15 +102,19 @@ class SubmissionWriter:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        lock = FileLock(self._folder / ".lock", timeout=0)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._folder / ".lock", timeout=0):
-                yield
-                shutil.rmtree(self._folder)
+            lock.acquire()
         except Timeout as error:
             raise UserError(f"{self._output} is being written by another process") from error
         except OSError as error:
             raise UserError(f"cannot write {self._output}: {error.strerror}") from error
+        try:
+            yield
+            shutil.rmtree(self._folder)
+        finally:
+            lock.release()
 
     def _check_source(self, origin: Origin) -> None:
         """Writes down what a file is made from, or compares it with what is written there."""
@@ -134,7 +142,7 @@ class SubmissionWriter:
             self._advance(of_one, of_one.rows)
             return
         done = _whole_batches(path.read_bytes() if path.exists() else b"", of_one.rows)
-        with path.open("ab") as file:
+        with self._writing(), path.open("ab") as file:
             file.truncate(done.size)
             if not done.size:
                 file.write(f"{HEADER}\n".encode())
@@ -146,14 +154,22 @@ class SubmissionWriter:
                 row += len(batch)
                 self._advance(of_one, row)
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {self._output}: {error.strerror or error}") from error
+
     def _zip(self) -> None:
         whole = self._folder / "whole.zip"
-        with zipfile.ZipFile(whole, "w") as archive:
+        with self._writing(), zipfile.ZipFile(whole, "w") as archive:
             for of_one in GLUE_FILES:
                 info = zipfile.ZipInfo(of_one.file, ZIP_TIME)
                 info.external_attr = 0o644 << 16
                 archive.writestr(info, (self._folder / of_one.file).read_bytes())
-        whole.replace(self._output)
+        with self._writing():
+            whole.replace(self._output)
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,29 @@ standard input it takes N steps and answers `{"seconds", "examples", "tokens"}`;
 input, `{"peak_bytes", "device_peak_bytes"}`.
 """
 
-import importlib
 import json
 import os
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarking.workload import Workload
 
-BACKENDS = {
-    "ours": "benchmarking.ours",
-    "torch": "benchmarking.torch_peer",
-    "model_garden": "benchmarking.model_garden_peer",
-    "limit": "benchmarking.limit",
-}
+
+def _runner(contender: str) -> Any:
+    """The class that runs a contender; each needs libraries that others do not."""
+    match contender.split()[0]:
+        case "ours":
+            from benchmarking import ours as backend
+        case "torch":
+            from benchmarking import torch_peer as backend
+        case "model_garden":
+            from benchmarking import model_garden_peer as backend
+        case _:
+            from benchmarking import limit as backend
+    return backend.Runner
 
 
 def main(contender: str, folder: Path) -> None:
@@ -32,8 +39,7 @@ def main(contender: str, folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # What libraries print is no answer.
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    backend = importlib.import_module(BACKENDS[contender.split()[0]])
-    runner = backend.Runner(contender, Workload.load(folder / "workload.npz"), settings)
+    runner = _runner(contender)(contender, Workload.load(folder / "workload.npz"), settings)
     runner.steps(1)
     answers.write(json.dumps({"first_step": time.perf_counter() - began}) + "\n")
     for line in sys.stdin:
