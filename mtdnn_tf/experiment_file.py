@@ -30,7 +30,7 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
     *parents, last = key.strip().split(".")
     node = tree
     for parent in parents:
-        if parent == "tasks":
+        if parent == "tasks" and node is tree:
             node[parent] = _tasks_mapping(node.get(parent), "--set")
         child = node.get(parent)
         if child is None:

@@ -176,10 +176,10 @@ import tensorflow as tf
 from mtdnn_tf.training import trainer
 from mtdnn_tf.train import main
 
-def out_of_memory(self, iterator):
+def out_of_memory(self, steps):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor of shape [9]")
 
-trainer.Trainer.train_step = out_of_memory
+trainer.Trainer.train = out_of_memory
 sys.argv[0] = "train"
 main()
 """

@@ -8,19 +8,23 @@ import runpy
 import shlex
 import signal
 import subprocess
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
+import requests
+import yaml
 from absl import flags
 
 from mtdnn_tf.config import Experiment
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.experiment_file import build_experiment, load_experiment
 from mtdnn_tf.tasks import builtin_tasks
 
 if "TEST_SRCDIR" in os.environ:
     pytest.skip("Bazel's tests do not see all files that are named", allow_module_level=True)
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -110,10 +114,34 @@ SHORTENED = {
     "mtdnn_tf.train": ["training.epochs=1", "data.subsets.sst2.count=100"],
     "mtdnn_tf.finetune": ["training.epochs=1", *SMALL],
 }
-NOT_RUN = {
+RUN_PAGES = ("README.md", "docs/serving.md", "docs/performance.md")
+NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs that are not there.
     "mtdnn_tf.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
     "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
+    "tools/load_test.py": "tests/test_long.py runs it",
+    "tools/benchmark_serving.py": "needs the extra [bench]",
+    "tools/benchmark.py": "needs the extra [bench]",
+    "tools/benchmark_pipeline.py": "tests/test_long.py runs it",
 }
+
+
+@pytest.mark.parametrize("number", range(len(re.findall("```yaml", README))))
+def test_the_settings_in_yaml_are_settings(number):
+    block = textwrap.dedent(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[number])
+    tree = yaml.safe_load(block)
+    build_experiment(tree if "tasks" in tree else {"tasks": tree}, "README.md")
+
+
+def _wait_for(url, server):
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server ended"
+        try:
+            if "AVAILABLE" in requests.get(url, timeout=10).text:
+                return
+        except requests.ConnectionError:
+            time.sleep(1)
+    raise AssertionError(f"{url} does not answer")
 
 
 @pytest.fixture
@@ -135,17 +163,18 @@ def place(glue_dir, minilm_dir, tmp_path):
 
 
 @pytest.mark.long
-def test_the_commands_of_the_readme_run(place):
+def test_the_commands_of_the_readme_and_of_docs_run(place):
     ran, servers = [], []
+    of_pages = [command for page in RUN_PAGES for command in commands(ROOT / page)]
     try:
-        for command in commands(ROOT / "README.md"):
+        for command in dict.fromkeys(of_pages):
             if any(part in command for part in NOT_RUN):
                 continue
             sets = next((sets for part, sets in SHORTENED.items() if part in command), [])
             words = [*shlex.split(command, comments=True), *(f"--set={one}" for one in sets)]
             if "local_server" in command:
                 servers.append(subprocess.Popen(words, cwd=place))
-                time.sleep(40)
+                _wait_for("http://localhost:8501/v1/models/glue", servers[-1])
                 continue
             done = subprocess.run(words, cwd=place, capture_output=True, text=True)
             assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
@@ -154,7 +183,12 @@ def test_the_commands_of_the_readme_run(place):
         for server in servers:
             server.send_signal(signal.SIGINT)
             server.wait(60)
-    assert len(ran) >= 12
+    assert len(ran) == 15
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [".venv/bin/python", "-c", script], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((place / "metrics.json").read_text())["metrics"].keys() >= {"rte", "cola"}
     assert (place / "answers.tsv").read_text().startswith("uid\tlabel\t")
     assert os.path.getsize(place / "submission.zip") > 1_000_000

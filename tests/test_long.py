@@ -55,6 +55,10 @@ def test_the_demo_learns_its_tasks_distils_and_answers_sentences(minilm_dir, tmp
     assert "A dull film. | A fine film." in printed
     assert f"The runs are in {tmp_path}: run, teacher_1, teacher_2 and student" in printed
     assert_above(DEMO_FLOORS, tmp_path / "student")
+    config = tmp_path / "student" / "config.yaml"
+    lines = python("tools/benchmark_distillation.py", f"--config={config}").splitlines()
+    (cached,) = (float(line.split()[-1]) for line in lines if line.startswith("cached"))
+    assert cached <= 1.05
 
 
 @pytest.fixture(scope="module")

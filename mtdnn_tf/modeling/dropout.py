@@ -47,5 +47,5 @@ def dropout(
     bits = keras.random.randint((half, 1), -(2**31), 2**31 - 1, dtype="int32", seed=seed)
     draws = ops.reshape(ops.view(bits, "int16"), (-1,))[:size]
     keep = ops.greater_equal(ops.reshape(draws, ops.shape(inputs)), dropped - LEVELS // 2)
-    scale = LEVELS / (LEVELS - dropped)
-    return ops.where(keep, inputs * scale, ops.zeros((), inputs.dtype))
+    # A product, not a choice: it is faster on CPU, and so is its gradient.
+    return inputs * (ops.cast(keep, inputs.dtype) * (LEVELS / (LEVELS - dropped)))

@@ -1,5 +1,6 @@
 """Named tensors into an encoder, whatever the format they come in."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertEncoder
 
 Shape = tuple[int, ...]
+_LAYER = re.compile(r"(?:^|[./])layer[._](\d+)[./]")
 POOLER = ("pooler/kernel", "pooler/bias")
 
 
@@ -77,15 +79,17 @@ def load_weights(
         more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
         raise UserError(f"{folder}: the weights lack {', '.join(lost[:8])}{more}")
     layers = encoder.config.num_layers
-    next_layer = {
-        layout.tensor_name(path.replace("layer_0/", f"layer_{layers}/", 1))
-        for path in paths
-        if path.startswith("layer_0/")
-    }
-    if surplus := sorted(next_layer & set(tensors)):
-        raise UserError(
-            f"{folder}: {layout.config_file} has {layers} layers, but there is {surplus[0]!r}"
-        )
+    for name in tensors:
+        number = _LAYER.search(name)
+        if (
+            number
+            and int(number[1]) >= layers
+            and name not in variables
+            and not layout.is_known(name)
+        ):
+            raise UserError(
+                f"{folder}: {layout.config_file} has {layers} layers, but there is {name!r}"
+            )
     arrays = {
         name: _fitted(folder, tensors[name], path, tuple(variable.shape), layout)
         for path, variable in paths.items()

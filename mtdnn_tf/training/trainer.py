@@ -1,5 +1,6 @@
 """The training step, as an Orbit trainer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,20 +80,26 @@ class Trainer(orbit.StandardTrainer):
         gradients, sums, tokens = self._gradients(batch)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        scale = self._scale_loss(tf.ones([]))
-        gradients = [g / scale for g in gradients]
-        norm = tf.linalg.global_norm(gradients)
-        if self._clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-        # Keras' optimizer sums over replicas once more; one that scales the loss divides by the scale.
+        # The loss may be scaled, and then the optimizer divides by the scale.
+        norm = tf.linalg.global_norm(gradients) / self._scale_loss(tf.ones([]))
+        # Keras' optimizer sums over replicas once more.
         replicas = context.num_replicas_in_sync
-        variables = self._model.trainable_variables
-        self._optimizer.apply([g * (scale / replicas) for g in gradients], variables)
+        factor = self._clipping(norm) / replicas
+        if self._clip_norm is not None or replicas > 1:
+            gradients = [gradient * factor for gradient in gradients]
+        self._optimizer.apply(gradients, self._model.trainable_variables)
         skipped = tf.zeros([])
         if self._scales_loss:
             skipped = tf.cast(~tf.math.is_finite(norm), tf.float32)
             norm = tf.math.multiply_no_nan(norm, 1.0 - skipped)
         return sums, tf.stack([norm / replicas, tokens, 1 / replicas, skipped / replicas])
+
+    def _clipping(self, norm: tf.Tensor) -> tf.Tensor:
+        """What gradients of that global norm are multiplied by; not a number where it is not finite."""
+        if self._clip_norm is None:
+            return tf.ones([])
+        factor = self._clip_norm / tf.maximum(norm, self._clip_norm)
+        return tf.where(tf.math.is_finite(norm), factor, math.nan)
 
     def _sum_of_pieces(
         self, batch: dict[str, tf.Tensor]
