@@ -178,6 +178,9 @@ def plot(points: Sequence[Point], metric: str, path: Path) -> None:
             label=label,
         )
     axes.set_xscale("log")
+    sizes = [point.examples for point in points[::2]]
+    axes.set_xticks(sizes, labels=[f"{size:,}" for size in sizes])
+    axes.minorticks_off()
     axes.set_xlabel("training examples")
     axes.set_ylabel(f"{metric} (mean and sd of {len(points[0].scores)} samplings)")
     axes.grid(alpha=0.3)

@@ -19,6 +19,7 @@ class Workload:
         type_ids: [tokens] int32, 0 in the first text, 1 in the second.
         offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
         labels: [examples] int32, 0 or 1.
+        tasks: [examples] int32, where each is from.
         max_length: Slots of a padded row, and of a packed one.
     """
 
@@ -26,6 +27,7 @@ class Workload:
     type_ids: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
+    tasks: np.ndarray
     max_length: int
 
     def __len__(self) -> int:
@@ -49,18 +51,23 @@ class Workload:
     def batches(self, size: int, *, grouped: bool = False) -> Iterator[np.ndarray]:
         """Yields positions of examples, `size` at a time, over and over, in one order.
 
+        A batch is of one task, as with everybody who does not pack: examples of one task are alike
+        in length.
+
         Args:
             size: Examples of a batch.
             grouped: Sort within 50 batches by length, as `group_by_length` of transformers does.
         """
         draw = np.random.default_rng(0)
         while True:
-            order = draw.permutation(len(self))
-            if grouped:
-                pools = np.array_split(order, range(50 * size, len(order), 50 * size))
-                order = np.concatenate([p[np.argsort(-self.lengths[p])] for p in pools])
-            whole = order[: len(order) // size * size].reshape(-1, size)
-            yield from draw.permutation(whole) if grouped else whole
+            batches = []
+            for task in np.unique(self.tasks):
+                order = draw.permutation(np.flatnonzero(self.tasks == task))
+                if grouped:
+                    pools = np.array_split(order, range(50 * size, len(order), 50 * size))
+                    order = np.concatenate([p[np.argsort(-self.lengths[p])] for p in pools])
+                batches.append(order[: len(order) // size * size].reshape(-1, size))
+            yield from draw.permutation(np.concatenate(batches))
 
     def padded(self, chosen: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
         """A padded batch: `token_ids`, `type_ids`, `mask` [examples, length], `labels` [examples].
