@@ -309,16 +309,8 @@ def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Tokens, since the batches of a round are not those of all: some have more long examples.
     """
-    ours = next(
-        (
-            row
-            for row in rows
-            if row["contender"] in CONTENDERS
-            and "packed" in row["contender"]
-            and "no-dropout" not in row["contender"]
-        ),
-        None,
-    )
+    packed = [row for row in rows if "packed" in row["contender"]]
+    ours = next((row for row in packed if "no-dropout" not in row["contender"]), None)
     if ours is None:
         return []
     return [
