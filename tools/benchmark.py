@@ -22,18 +22,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError
 
+if TYPE_CHECKING:
+    from benchmarking.results import Result
+
 TASKS = ("cola", "sst2", "mrpc", "stsb", "rte")
 EXAMPLES = 12_800
-LIMITS = ("limit fp32", "limit bf16")
 CONTENDERS = (
     "ours bf16 packed",
     "ours fp32 packed",
@@ -76,25 +77,6 @@ def _define_flags() -> None:
     flags.DEFINE_float("seconds", 6.0, "About how long a contender's round is.", lower_bound=0.1)
     flags.DEFINE_integer("threads", 0, "Threads of each; 0 is one for each core.")
     flags.DEFINE_string("peer_python", sys.executable, "Interpreter of the PyTorch contenders.")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured of one contender, medians over rounds.
-
-    Attributes:
-        examples: Examples a second.
-        tokens: Real tokens a second.
-        first_step: Seconds from the start of the process to the end of the first step.
-        peak_bytes: Most main memory.
-        device_peak_bytes: Most memory of the accelerator, if there is one.
-    """
-
-    examples: float
-    tokens: float
-    first_step: float
-    peak_bytes: int
-    device_peak_bytes: int | None
 
 
 class Contender:
@@ -142,8 +124,10 @@ class Contender:
         self._process.stdin.flush()
         return self._answer()
 
-    def end(self) -> Result:
+    def end(self) -> "Result":
         """Ends the process; returns the medians of `rates`."""
+        from benchmarking.results import Result
+
         assert self._process.stdin is not None
         self._process.stdin.close()
         peak = self._answer()
@@ -227,7 +211,7 @@ def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
     return folder, {name: getattr(config, name) for name in names}
 
 
-def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> dict[str, Result]:
+def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> "dict[str, Result]":
     """Starts the contenders, lets them take turns, and ends them."""
     rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
     contenders = []
@@ -252,106 +236,10 @@ def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> dict[s
     return {contender.name: contender.end() for contender in contenders}
 
 
-def _rows(results: dict[str, Result], config: dict[str, int], lengths: Any) -> list[dict[str, Any]]:
-    """The table: one row a contender, the fastest first."""
-    import numpy as np
-    from benchmarking.workload import forward_flops
-
-    def flops(name: str, of: Any) -> float:
-        return results[name].tokens * 3 * forward_flops(config, of) / of.sum()
-
-    # The products of the limit are those of single tokens: there is no attention in them.
-    limits = {name.split()[1]: flops(name, np.ones(1)) for name in LIMITS}
-    rows = []
-    for name, result in results.items():
-        if name not in LIMITS:
-            share = flops(name, lengths) / limits[name.split()[1]]
-            rows.append({"contender": name, **asdict(result), "share_of_limit": share})
-    rows.sort(key=lambda row: -row["tokens"])
-    return rows
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    """A line of the table."""
-    gib = f"{row['peak_bytes'] / 2**30:.1f}"
-    if row["device_peak_bytes"] is not None:
-        gib += f" + {row['device_peak_bytes'] / 2**30:.1f}"
-    return [
-        row["contender"],
-        f"{row['examples']:,.1f}",
-        f"{row['tokens']:,.0f}",
-        f"{row['share_of_limit']:.0%}",
-        gib,
-        f"{row['first_step']:.0f}",
-    ]
-
-
-HEADER = ("contender", "examples/s", "real tokens/s", "of the limit", "GiB", "first step, s")
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    """Prints the table, and how many times as fast ours is as each peer."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="training step", title_justify="left")
-    for number, name in enumerate(HEADER):
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*_cells(row))
-    Console().print(table)
-    for ratio in _ratios(rows):
-        print("{ours} is {times:.2f} times {peer}".format(**ratio))
-
-
-def _ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Real tokens/s of our fastest contender with dropout over those of each peer.
-
-    Tokens, since the batches of a round are not those of all: some have more long examples.
-    """
-    packed = [row for row in rows if "packed" in row["contender"]]
-    ours = next((row for row in packed if "no-dropout" not in row["contender"]), None)
-    if ours is None:
-        return []
-    return [
-        {
-            "ours": ours["contender"],
-            "peer": row["contender"],
-            "times": ours["tokens"] / row["tokens"],
-        }
-        for row in rows
-        if not row["contender"].startswith("ours") or "packed" not in row["contender"]
-    ]
-
-
-def _write(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
-    """Writes `training.json`, `training.md` and `training.png`."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    from mtdnn_tf.files import write_atomically
-
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"settings": settings, "contenders": rows, "ratios": _ratios(rows)}
-    write_atomically(folder / "training.json", json.dumps(record, indent=2) + "\n")
-    lines = [HEADER, ["---", *["---:"] * (len(HEADER) - 1)], *map(_cells, rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    write_atomically(folder / "training.md", table)
-    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(rows) + 1), layout="constrained")
-    names = [row["contender"] for row in reversed(rows)]
-    colours = ["C0" if name.startswith("ours") else "C7" for name in names]
-    bars = axes.barh(names, [row["tokens"] for row in reversed(rows)], color=colours)
-    axes.bar_label(bars, fmt="%.0f", padding=3)
-    axes.set_xlabel("real tokens/s")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "training.png", dpi=120)
-    pyplot.close(figure)
-
-
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    from benchmarking.results import LIMITS, rows, show, write
+
     names = list(values.contenders or (QUICK if values.quick else CONTENDERS))
     for name in names:
         if name not in CONTENDERS:
@@ -374,10 +262,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         workload.save(Path(folder) / "workload.npz")
         (Path(folder) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
         results = _measure(values, [*LIMITS, *names], Path(folder))
-    rows = _rows(results, config, workload.lengths)
-    _show(rows)
+    table = rows(results, config, workload.lengths)
+    show(table)
     if values.output:
-        _write(rows, settings, Path(values.output))
+        write(table, settings, Path(values.output))
     return 0
 
 
