@@ -86,6 +86,12 @@ def define_strategy_flags(*, workers: bool = True) -> None:
         flags.DEFINE_bool("slurm", False, "Take the workers from Slurm's variables.")
 
 
+def define_precision_flag() -> None:
+    """Defines --precision: what a trained model computes in."""
+    names = ["float32", "mixed_bfloat16", "mixed_float16"]
+    flags.DEFINE_enum("precision", None, names, "What to compute in; by default as in training.")
+
+
 def strategy_of(values: flags.FlagValues) -> "tf.distribute.Strategy":
     """Builds the strategy that the flags ask for; nothing of TensorFlow may have run before.
 

@@ -12,6 +12,7 @@ from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def _on_or_off(value: object) -> object:
@@ -220,7 +221,7 @@ class TrainingSettings(_Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     loss_reduction: Literal["task", "example"] = "task"
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Precision = "float32"
     recompute: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     steps_per_loop: Positive = 10

@@ -25,6 +25,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("predictions", None, "Write a file of predictions a task and split here.")
     cli.define_strategy_flags()
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+    cli.define_precision_flag()
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
@@ -49,8 +50,8 @@ def _evaluate(values: flags.FlagValues, workers: "Workers") -> None:
     from mtdnn_tf.training.evaluation import evaluate
     from mtdnn_tf.training.progress import metrics_table
 
-    workers.check_same(json.dumps([values.tasks, values.checkpoint]), "the flags")
-    loaded = load_ensemble(values.workdir, values.checkpoint)
+    workers.check_same(json.dumps([values.tasks, values.checkpoint, values.precision]), "the flags")
+    loaded = load_ensemble(values.workdir, values.checkpoint, values.precision)
     workers.check_same_weights(loaded.model)
     tasks = [loaded.task(name) for name in values.tasks] or list(loaded.experiment.heads)
     settings = loaded.experiment.data

@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mtdnn_tf.config import Experiment
+from mtdnn_tf.config import Experiment, Precision
 from mtdnn_tf.data.sources import Rows
-from mtdnn_tf.data.store import TokenStore, tokenize_rows
+from mtdnn_tf.data.store import tokenize_rows
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
@@ -113,12 +114,15 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     return MTDNN(model, loaded.experiment, loaded.tokenizer)
 
 
-def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:
+def load(
+    workdir: str | Path, checkpoint: str = "best", precision: Precision | None = None
+) -> MTDNN:
     """Loads the model of a run directory, which may have been moved since.
 
     Args:
         workdir: The run directory.
         checkpoint: `best` (by the mean dev score) or `last`.
+        precision: What the model computes in; by default what it was trained in.
 
     Raises:
         UserError: There is no run or no checkpoint, or the checkpoint's variables are not the
@@ -134,7 +138,7 @@ def load(workdir: str | Path, checkpoint: str = "best") -> MTDNN:
         config,
         experiment.heads,
         pooling=experiment.encoder.pooling,
-        dtype=experiment.training.precision,
+        dtype=precision or experiment.training.precision,
     )
     Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
     return MTDNN(model, experiment, tokenizer)

@@ -18,6 +18,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+    cli.define_precision_flag()
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
@@ -29,7 +30,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.predictions import deliver, prediction_records
 
     with strategy.scope():
-        loaded = load_ensemble(values.workdir, values.checkpoint)
+        loaded = load_ensemble(values.workdir, values.checkpoint, values.precision)
     task = loaded.task(values.task)
     with input_file(values.input) as path:
         rows = read_inputs(task, path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.tasks.metrics import ranks

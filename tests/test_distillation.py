@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import special
 from test_ranking import candidate_store
 
-from mtdnn_tf.data.pipeline import BatchShape
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.batch import BatchShape
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation.averaging import averaged_logits, log_probabilities
 from mtdnn_tf.distillation.calibration import fit_temperature, negative_log_likelihood
 from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits

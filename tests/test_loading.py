@@ -53,6 +53,27 @@ def test_a_loaded_run_has_model_tasks_and_tokenizer(loaded):
     assert loaded.tokenizer.max_length == 24
 
 
+def test_what_a_model_computes_in_can_be_chosen(trained, tmp_path):
+    sentences, output = tmp_path / "in.tsv", tmp_path / "out.jsonl"
+    sentences.write_text("sentence\nfine warm film\ndull cold film\n")
+    done = run(
+        "predict", f"--workdir={trained}", "--task=mood", f"--input={sentences}",
+        f"--output={output}", "--precision=mixed_bfloat16",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line)["probabilities"] for line in output.read_text().splitlines()]
+    exact = mtdnn_tf.load(trained).predict("mood", ["fine warm film", "dull cold film"])
+    differences = [
+        abs(one[label] - other.probabilities[label])
+        for one, other in zip(found, exact, strict=True)
+        for label in one
+    ]
+    assert 0 < max(differences) < 0.05
+    done = run("evaluate", f"--workdir={trained}", "--precision=bfloat61")
+    assert done.returncode != 0
+    assert "--precision" in done.stderr
+
+
 def test_evaluation_agrees_with_the_training_runs_own(trained, evaluated):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     best = max((r for r in lines if r["kind"] == "dev"), key=lambda r: r["mean"])

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
-from mtdnn_tf.data.pipeline import BatchShape, build_batch, example_weights
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 
 LENGTHS = st.lists(st.lists(st.integers(3, 24), min_size=1, max_size=40), min_size=1, max_size=3)
 

@@ -1,5 +1,7 @@
 """Every batch of a run, known by its step."""
 
+import subprocess
+import sys
 from itertools import islice, pairwise
 
 import numpy as np
@@ -123,3 +125,9 @@ def test_the_workers_shares_are_the_whole(make_plan):
 def test_rows_must_divide_among_replicas(make_plan):
     with pytest.raises(UserError, match=r"batch.rows 4 cannot be divided among 3 replicas"):
         make_plan(replicas=3)
+
+
+def test_plan_and_batches_need_no_tensorflow():
+    """They are made alike where the model runs under another of Keras' backends."""
+    code = "import sys; sys.modules['tensorflow'] = None; import mtdnn_tf.data.plan"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,12 +14,12 @@ from sklearn.metrics import label_ranking_average_precision_score
 from tiny import BAD, GOOD, run, sentence, write_experiment
 
 import mtdnn_tf
+from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
-from mtdnn_tf.data.pipeline import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import read_split
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks, resolve_task

@@ -10,7 +10,7 @@ from tiny import run, write_experiment
 
 from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.data.splits import open_split, open_train
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.cached import held_out
 from mtdnn_tf.distillation.recipe import RecipeRun

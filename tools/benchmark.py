@@ -6,20 +6,18 @@
 Needs `pip install -c requirements.lock -e .[bench]`. Every contender is a process of its own with the
 same weights and the same examples (CoLA, SST-2, MRPC, STS-B and RTE mixed by the square root of their
 sizes; padded batches are of 32 of one task; where the files are absent, random word pieces of like
-lengths). They take their
-steps in turns; the others wait. Printed, and written as `training.json`, `training.md` and
-`training.png`, are medians over the rounds: examples/s, real tokens/s, the share of the limit, which is
-the operations of the encoder's matrix products on real tokens over what such products alone reach,
-the peak of memory, and the seconds from a process's start to the end of its first step.
+lengths). They take their steps in turns; the others wait. Printed, and written as `training.json`,
+`training.md` and `training.png`, are medians over the rounds: examples/s, real tokens/s, the operations
+of the encoder's matrix products on real tokens, their share of what such products alone reach (the
+limit), the peak of memory, and the seconds from a process's start to the end of its first step.
 
 --peer_python runs the PyTorch contenders in another interpreter, which needs torch, transformers and
-NumPy alone.
+NumPy alone. --backend=jax runs ours and the limit under JAX, for a machine that has no TensorFlow for
+its accelerator: the model, plan and batches are the same, the step is the benchmark's own, lengths are
+made up and --encoder gives sizes (12x768x3072, 24x1024x4096).
 """
 
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -51,6 +49,7 @@ CONTENDERS = (
     "torch bf16 grouped compiled",
     "model_garden fp32 dynamic",
 )
+JAX = ("ours bf16 packed", "ours fp32 packed", "ours bf16 packed no-dropout")
 QUICK = (
     "ours bf16 packed",
     "ours fp32 packed",
@@ -76,64 +75,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("rounds", 5, "Times that each is measured.", lower_bound=1)
     flags.DEFINE_float("seconds", 6.0, "About how long a contender's round is.", lower_bound=0.1)
     flags.DEFINE_integer("threads", 0, "Threads of each; 0 is one for each core.")
+    flags.DEFINE_enum("backend", "tensorflow", ["tensorflow", "jax"], "What ours runs on.")
     flags.DEFINE_string("peer_python", sys.executable, "Interpreter of the PyTorch contenders.")
-
-
-class Contender:
-    """A process that takes steps when told to.
-
-    Args:
-        name: Its name, as `benchmarking.worker` takes it.
-        folder: Of the workload and the settings.
-        python: The interpreter.
-    """
-
-    def __init__(self, name: str, folder: Path, python: str) -> None:
-        self.name = name
-        self._log = folder / f"{name.replace(' ', '_')}.log"
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-        here = str(Path(__file__).parent)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [here, *filter(None, [environment.get("PYTHONPATH")])]
-        )
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [python, "-m", "benchmarking.worker", name, str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
-        self.first_step = self._answer()["first_step"]
-        self.rates: list[tuple[float, float]] = []
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"{self.name}: the process ended: {''.join(last)}")
-        return json.loads(line)
-
-    def take(self, steps: int) -> dict[str, float]:
-        """Takes steps and returns what the worker says of them."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def end(self) -> "Result":
-        """Ends the process; returns the medians of `rates`."""
-        from benchmarking.results import Result
-
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        peak = self._answer()
-        self._process.wait()
-        examples, tokens = (statistics.median(rates) for rates in zip(*self.rates, strict=True))
-        return Result(examples, tokens, self.first_step, **peak)
 
 
 def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
@@ -171,24 +114,6 @@ def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
     )
 
 
-def _made_up(vocab_size: int, max_length: int) -> Any:
-    """Random word pieces, in lengths like those of the mix of GLUE tasks: a mean of 27, a long tail."""
-    import numpy as np
-    from benchmarking.workload import Workload
-
-    draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(3.07, 0.65, EXAMPLES), 5, max_length).astype(np.int64)
-    tokens = int(lengths.sum())
-    return Workload(
-        draw.integers(1000, vocab_size, tokens).astype(np.int32),
-        np.zeros(tokens, np.int32),
-        np.concatenate([[0], np.cumsum(lengths)]),
-        draw.integers(0, 2, EXAMPLES).astype(np.int32),
-        np.zeros(EXAMPLES, np.int32),
-        max_length,
-    )
-
-
 def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
     """The folder of an encoder's weights, if it has some, and its sizes."""
     sizes = name.split("x")
@@ -213,50 +138,47 @@ def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
 
 def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> "dict[str, Result]":
     """Starts the contenders, lets them take turns, and ends them."""
-    rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
-    contenders = []
+    from benchmarking.contender import Contender, take_turns
+
+    contenders = {}
     for name in names:
         python = values.peer_python if name.startswith("torch") else sys.executable
-        contender = Contender(name, folder, python)
-        print(f"{name}: first step after {contender.first_step:.1f} s", flush=True)
-        contenders.append(contender)
-    # The first steps are slow: shapes are new to caches and allocators.
-    steps = {}
-    for contender in contenders:
-        contender.take(3)
-        pace = contender.take(3)["seconds"] / 3
-        steps[contender.name] = max(2, round(seconds / pace))
-    for number in range(rounds):
-        for contender in contenders:
-            answer = contender.take(steps[contender.name])
-            contender.rates.append(
-                (answer["examples"] / answer["seconds"], answer["tokens"] / answer["seconds"])
-            )
-        print(f"round {number + 1} of {rounds}", flush=True)
-    return {contender.name: contender.end() for contender in contenders}
+        contenders[name] = Contender(name, folder, python)
+        print(f"{name}: first step after {contenders[name].first_step:.1f} s", flush=True)
+    rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
+    take_turns(list(contenders.values()), rounds, seconds)
+    return {name: contender.end() for name, contender in contenders.items()}
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     from benchmarking.results import LIMITS, rows, show, write
+    from benchmarking.workload import Workload
 
-    names = list(values.contenders or (QUICK if values.quick else CONTENDERS))
+    on_jax = values.backend == "jax"
+    known = JAX if on_jax else CONTENDERS
+    names = list(values.contenders or (QUICK if values.quick and not on_jax else known))
     for name in names:
-        if name not in CONTENDERS:
-            raise UserError(f"--contenders: {name!r} is none of {', '.join(CONTENDERS)}")
+        if name not in known:
+            raise UserError(f"--contenders: {name!r} is none of {', '.join(known)}")
     encoder, config = _encoder(values.encoder)
+    if on_jax and encoder:
+        raise UserError(
+            f"--backend=jax needs sizes as --encoder, such as 6x384x1536, not {encoder}"
+        )
     if values.data_dir and encoder is None:
         raise UserError("--data_dir needs an --encoder with a vocabulary, not sizes alone")
     if values.data_dir and encoder:
         workload = _real(values.data_dir, encoder, values.max_length)
     else:
-        workload = _made_up(config["vocab_size"], values.max_length)
+        workload = Workload.made_up(EXAMPLES, config["vocab_size"], values.max_length)
     settings = {
         "encoder": str(encoder) if encoder else None,
         "config": config,
         "examples": values.examples,
         "dropout": values.dropout,
         "threads": values.threads,
+        "backend": values.backend,
     }
     with tempfile.TemporaryDirectory() as folder:
         workload.save(Path(folder) / "workload.npz")

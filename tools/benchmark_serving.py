@@ -22,7 +22,6 @@ import numpy as np
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.errors import UserError
 
 Row = tuple[str, str, str]  # Task, first text, second text ("" for tasks over one).
 Answer = Callable[[Sequence[Row]], np.ndarray]
@@ -62,14 +61,6 @@ def _rows(loaded: Any, data_dir: Path, count: int) -> list[Row]:
     return rows[:count]
 
 
-def _first_output(task: Any, logits: np.ndarray) -> float:
-    """What is compared: the probability of the first class, or the score."""
-    if task.is_regression:
-        return float(logits[0])
-    exponents = np.exp(logits - logits.max())
-    return float(exponents[0] / exponents.sum())
-
-
 def _served(folder: Path) -> Answer:
     from mtdnn_tf.serving.servable import Servable
 
@@ -85,106 +76,6 @@ def _served(folder: Path) -> Answer:
         return np.where(found["label"] == b"", found["score"], found["probabilities"][:, 0])
 
     return answer
-
-
-class _Peers:
-    """The run's encoder and heads in PyTorch and in ONNX Runtime."""
-
-    def __init__(self, loaded: Any, workdir: str, folder: Path, threads: int) -> None:
-        import torch
-        from transformers import BertModel, BertTokenizerFast
-
-        from mtdnn_tf.conversion import convert
-        from mtdnn_tf.modeling import LinearHead, encoder_of, heads_of
-
-        heads = heads_of(loaded.model)
-        if not all(isinstance(head, LinearHead) for head in heads.values()):
-            raise UserError("expected a run whose heads are all linear")
-        convert(workdir, folder / "encoder")
-        self._tasks = {name: loaded.head(name) for name in loaded.tasks}
-        tokenizer = BertTokenizerFast.from_pretrained(folder / "encoder").backend_tokenizer
-        tokenizer.enable_truncation(loaded.experiment.data.max_length, strategy="longest_first")
-        tokenizer.enable_padding()
-        self._tokenizer = tokenizer
-        pooling = encoder_of(loaded.model).pooling
-
-        class Model(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.bert = BertModel.from_pretrained(
-                    folder / "encoder", attn_implementation="sdpa"
-                )
-                self.heads = torch.nn.ModuleList()
-                for head in heads.values():
-                    kernel, bias = (variable.numpy() for variable in head.logits.weights)
-                    linear = torch.nn.Linear(*kernel.shape)
-                    linear.weight.data = torch.from_numpy(kernel.T.copy())
-                    linear.bias.data = torch.from_numpy(bias)
-                    self.heads.append(linear)
-
-            def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-                found = self.bert(input_ids, attention_mask, token_type_ids)
-                vectors = found.last_hidden_state[:, 0]
-                if pooling == "cls_pooler":
-                    vectors = found.pooler_output
-                elif pooling == "mean":
-                    mask = attention_mask[..., None].to(vectors.dtype)
-                    vectors = (found.last_hidden_state * mask).sum(1) / mask.sum(1)
-                return tuple(head(vectors) for head in self.heads)
-
-        self._names = list(heads)
-        self._torch = torch
-        if threads:
-            torch.set_num_threads(threads)
-        self._model = Model().eval()
-        self._session = self._onnx(folder / "model.onnx", threads)
-
-    def _onnx(self, path: Path, threads: int) -> Any:
-        import onnxruntime
-
-        torch = self._torch
-        example = self._batch([("", "a b", ""), ("", "c", "")])
-        names = list(example)
-        torch.onnx.export(
-            self._model,
-            tuple(torch.from_numpy(value) for value in example.values()),
-            str(path),
-            input_names=names,
-            output_names=self._names,
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
-            opset_version=17,
-            dynamo=False,
-        )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-
-    def _batch(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
-        texts = [(row[1], row[2]) if row[2] else row[1] for row in rows]
-        encoded = self._tokenizer.encode_batch(texts)
-        return {
-            "input_ids": np.array([e.ids for e in encoded], np.int64),
-            "attention_mask": np.array([e.attention_mask for e in encoded], np.int64),
-            "token_type_ids": np.array([e.type_ids for e in encoded], np.int64),
-        }
-
-    def _chosen(self, rows: Sequence[Row], logits: Sequence[np.ndarray]) -> np.ndarray:
-        by_name = dict(zip(self._names, logits, strict=True))
-        return np.array(
-            [
-                _first_output(self._tasks[task], by_name[self._tasks[task].name][i])
-                for i, (task, _, _) in enumerate(rows)
-            ]
-        )
-
-    def torch(self, rows: Sequence[Row]) -> np.ndarray:
-        with self._torch.inference_mode():
-            batch = self._batch(rows)
-            logits = self._model(**{name: self._torch.from_numpy(v) for name, v in batch.items()})
-        return self._chosen(rows, [value.numpy() for value in logits])
-
-    def onnx(self, rows: Sequence[Row]) -> np.ndarray:
-        return self._chosen(rows, self._session.run(None, self._batch(rows)))
 
 
 def _measure(
@@ -236,6 +127,7 @@ def _all_single(folder: Path, rows: Sequence[Row], rounds: int) -> tuple[float, 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     import tensorflow as tf
+    from benchmarking.transformers_peers import TransformersPeers
 
     from mtdnn_tf.loading import load
     from mtdnn_tf.serving.saved_model import export
@@ -249,12 +141,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        peers = _Peers(loaded, values.workdir, folder, values.threads)
+        peers = TransformersPeers(loaded, values.workdir, folder, values.threads)
         folders = {
             name: export(values.workdir, folder / "models", **settings)
             for name, settings in EXPORTS.items()
         }
-        answers = {ONNX: peers.onnx, TORCH: peers.torch}
+        answers = {ONNX: peers.onnx(), TORCH: peers.torch}
         answers |= {name: _served(path) for name, path in folders.items()}
         for title, chosen in (
             (f"batches of {size}", batches),

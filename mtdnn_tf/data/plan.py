@@ -6,10 +6,10 @@ from functools import lru_cache, partial
 import numpy as np
 
 from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.batch import Batch, BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import batch_order, plan_epoch, row_order
 from mtdnn_tf.data.packing import PackedEpoch, pack_epoch
-from mtdnn_tf.data.pipeline import Batch, BatchShape, build_batch, example_weights
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 
 

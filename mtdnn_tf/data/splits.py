@@ -9,7 +9,8 @@ import numpy as np
 
 from mtdnn_tf.config import DataSettings, Fold, Subset
 from mtdnn_tf.data.sources import available_splits
-from mtdnn_tf.data.store import TokenStore, default_cache_dir, open_store
+from mtdnn_tf.data.store import default_cache_dir, open_store
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec

@@ -6,7 +6,7 @@ import numpy as np
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import RunData, fold_numbers, open_split
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.distillation.calibration import can_calibrate, fit_temperature

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import optimize, special
 
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.evaluation import candidate_probabilities, predictions_of
 

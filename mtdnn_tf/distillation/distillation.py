@@ -17,7 +17,7 @@ class DistillationModel(keras.Model):
 
     Called on a packed batch it gives the student's logits. In training every teacher runs once for
     all tasks of the batch, in inference mode and without a gradient. `compile` and `fit` work on one
-    device, on a data set whose elements are packed batches (`mtdnn_tf.data.pipeline`), labels
+    device, on a data set whose elements are packed batches (`mtdnn_tf.data.batch`), labels
     included:
 
         model = DistillationModel(student, ensemble, tasks, settings)

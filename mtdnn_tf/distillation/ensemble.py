@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
+from mtdnn_tf.config import Precision
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
@@ -184,18 +185,22 @@ def label_columns(task: TaskSpec, member: Member) -> list[int]:
     return [0] if task.has_score else [there.labels.index(label) for label in task.labels]
 
 
-def load_member(workdir: str | Path, checkpoint: str = "best") -> tuple[Member, MTDNN]:
+def load_member(
+    workdir: str | Path, checkpoint: str = "best", precision: Precision | None = None
+) -> tuple[Member, MTDNN]:
     """Loads a run as a member of an ensemble.
 
     Raises:
         UserError: See `load`.
     """
-    loaded = load(workdir, checkpoint)
+    loaded = load(workdir, checkpoint, precision)
     tasks = {task.name: task for task in loaded.experiment.heads}
     return Member(loaded.model, tasks, str(workdir)), loaded
 
 
-def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> MTDNN:
+def load_ensemble(
+    workdirs: Sequence[str | Path], checkpoint: str = "best", precision: Precision | None = None
+) -> MTDNN:
     """Loads several runs as one model, whose prediction is their average.
 
     A task is answered by the runs that have it. The first run's data settings and, for a task that
@@ -204,16 +209,18 @@ def load_ensemble(workdirs: Sequence[str | Path], checkpoint: str = "best") -> M
     Args:
         workdirs: The run directories; one is `load`.
         checkpoint: `best` or `last`.
+        precision: What they compute in; by default each what it was trained in.
 
     Raises:
         UserError: See `load`; a run is named twice, two have another vocabulary, or a task is not the
             same in two of them.
     """
     if len(workdirs) == 1:
-        return load(workdirs[0], checkpoint)
+        return load(workdirs[0], checkpoint, precision)
     if len(set(map(str, workdirs))) < len(workdirs):
         raise UserError(f"an ensemble of {', '.join(map(str, workdirs))} has a run twice")
-    members, runs = zip(*(load_member(path, checkpoint) for path in workdirs), strict=True)
+    loaded = [load_member(path, checkpoint, precision) for path in workdirs]
+    members, runs = zip(*loaded, strict=True)
     first = runs[0]
     for member, run in zip(members, runs, strict=True):
         check_same_tokens(member.name, run.tokenizer, members[0].name, first.tokenizer)

@@ -10,7 +10,7 @@ from absl import logging
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_split
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation.calibration import can_calibrate
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint

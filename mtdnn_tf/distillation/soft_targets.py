@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import RunDirectory

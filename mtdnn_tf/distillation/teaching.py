@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import RunData
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.cached import CachedTeachers
 from mtdnn_tf.distillation.calibration import can_calibrate, fit_temperature

@@ -20,7 +20,7 @@ from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
-Precision = Literal["float32", "bfloat16"]
+ExportPrecision = Literal["float32", "bfloat16"]
 
 
 def export(
@@ -29,7 +29,7 @@ def export(
     version: int | None = None,
     checkpoint: str = "best",
     *,
-    precision: Precision = "float32",
+    precision: ExportPrecision = "float32",
     freeze: bool = False,
 ) -> Path:
     """Writes the model of a run as a version that a model server can load.

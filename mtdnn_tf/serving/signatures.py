@@ -39,9 +39,7 @@ class ServedModel:
         self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self._encoder = encoder_of(loaded.model)
         self._heads = heads_of(loaded.model)
-        self._encoded: Callable[[Outputs], Outputs] = (
-            _frozen(self._encoder) if freeze else partial(self._encoder.__call__, training=False)
-        )
+        self._encoded = _encoding(self._encoder, freeze)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -127,13 +125,15 @@ class ServedModel:
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
 
 
-def _frozen(encoder: BertEncoder) -> Callable[[Outputs], Outputs]:
-    """An encoder whose weights are constants of one function, which all signatures call.
+def _encoding(encoder: BertEncoder, freeze: bool) -> Callable[[Outputs], Outputs]:
+    """An encoder as one function that all signatures call, so that its graph is kept once.
 
-    The tables of the embeddings stay variables: a row of a constant is not looked up faster.
+    Frozen, its weights are constants. The tables of the embeddings stay variables: a row of a
+    constant is not looked up faster.
     """
     tables = {id(variable) for variable in encoder.embeddings.weights}
-    values = [(v, v.numpy()) for v in encoder.weights if id(v) not in tables]
+    frozen = encoder.weights if freeze else []
+    values = [(v, v.numpy()) for v in frozen if id(v) not in tables]
 
     def run(features: Outputs) -> Outputs:
         constants = [(variable, tf.constant(value)) for variable, value in values]

@@ -9,17 +9,11 @@ import tensorflow as tf
 from scipy import special
 
 from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.batch import SLOTS_PER_EXAMPLE, Batch, BatchShape, build_batch
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
-from mtdnn_tf.data.pipeline import (
-    SLOTS_PER_EXAMPLE,
-    Batch,
-    BatchShape,
-    as_dataset,
-    build_batch,
-    replicas_of,
-)
-from mtdnn_tf.data.store import TokenStore
+from mtdnn_tf.data.pipeline import as_dataset, replicas_of
+from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
 from mtdnn_tf.tasks.spec import TaskSpec

@@ -7,31 +7,28 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarking.experiment import PRECISIONS, build_experiment, rows_of, stores_of
 from benchmarking.workload import Workload
 from mtdnn_tf import pretrained
-from mtdnn_tf.config import Experiment
-from mtdnn_tf.data.pipeline import Batch, BatchShape, as_dataset
+from mtdnn_tf.data.batch import Batch, BatchShape
+from mtdnn_tf.data.pipeline import as_dataset, batch_signature
 from mtdnn_tf.data.plan import TrainingPlan
-from mtdnn_tf.data.store import TokenStore
 from mtdnn_tf.modeling import BertConfig, build_mtdnn, encoder_of
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import counter, seed_everything, uses_xla
+from mtdnn_tf.training.strategy import build_strategy
 from mtdnn_tf.training.trainer import Trainer
-from mtdnn_tf.validation import validated
-
-TASK = "benchmark"
-PRECISIONS = {"fp32": "float32", "bf16": "mixed_bfloat16"}
-EPOCHS = 50
 
 
 class Runner:
-    """Trains a model of one task with the project's own trainer.
+    """Trains a model with the project's own trainer.
 
     Args:
         contender: `ours fp32|bf16 packed|pad|dynamic [no-dropout]`.
         workload: The examples.
         settings: `encoder` (a Hugging Face folder or null for random weights), `config`, `examples`,
-            `dropout`, `threads`.
+            `dropout`, `threads`; and, if given, `rows` of a packed batch in place of as many as
+            hold `examples`, `tasks` that the examples are divided among, and `replicas` on CPU.
     """
 
     def __init__(self, contender: str, workload: Workload, settings: dict[str, Any]) -> None:
@@ -40,44 +37,38 @@ class Runner:
             tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
+        replicas = settings.get("replicas", 1)
+        strategy = tf.distribute.get_strategy()
+        if replicas > 1:
+            strategy = build_strategy("mirrored", [f"CPU:{number}" for number in range(replicas)])
         dropout = 0.0 if rest else settings["dropout"]
         length = workload.max_length
-        experiment = validated(
-            Experiment,
-            {
-                "tasks": {TASK: _task()},
-                "data": {"max_length": length},
-                "batch": {"rows": _rows(workload, settings["examples"])},
-                "training": {
-                    "epochs": EPOCHS,
-                    "optimizer": "adamw",
-                    "precision": PRECISIONS[precision],
-                    "deterministic": False,
-                },
-            },
-            "benchmark",
-        )
+        tasks = settings.get("tasks", 1)
+        stores = stores_of(workload, tasks)
+        rows = rows_of(workload, settings)
+        experiment = build_experiment(tasks, length, rows, PRECISIONS[precision])
         seed_everything(experiment.training)
         rates = {"hidden_dropout": dropout, "attention_dropout": dropout}
         config = BertConfig(**{**settings["config"], **rates})
-        plan = TrainingPlan(experiment, {TASK: _store(workload)})
-        model = build_mtdnn(config, experiment.heads, dtype=PRECISIONS[precision])
-        if settings["encoder"]:
-            pretrained.load_encoder_weights(encoder_of(model), Path(settings["encoder"]))
-        schedule = learning_rate_schedule(experiment.training, plan.total_steps)
-        optimizer = build_optimizer(experiment.training, schedule)
-        optimizer.build(model.trainable_variables)
+        plan = TrainingPlan(experiment, stores, replicas)
+        with strategy.scope():
+            model = build_mtdnn(config, experiment.heads, dtype=PRECISIONS[precision])
+            if settings["encoder"]:
+                pretrained.load_encoder_weights(encoder_of(model), Path(settings["encoder"]))
+            schedule = learning_rate_schedule(experiment.training, plan.total_steps)
+            optimizer = build_optimizer(experiment.training, schedule)
+            optimizer.build(model.trainable_variables)
+            step = counter(tf.int64, 0)
         if form == "packed":
             dataset = as_dataset(lambda: plan.batches(0), plan.shape)
         else:
             dataset = _padded(workload, settings["examples"], length if form == "pad" else None)
-        strategy = tf.distribute.get_strategy()
         self._trainer = Trainer(
             model=model,
             tasks=experiment.heads,
             optimizer=optimizer,
-            step=counter(tf.int64, 0),
-            dataset=strategy.experimental_distribute_dataset(dataset),
+            step=step,
+            dataset=strategy.distribute_datasets_from_function(lambda _: dataset),
             strategy=strategy,
             clip_norm=experiment.training.clip_norm,
             xla=uses_xla(experiment.training),
@@ -86,40 +77,13 @@ class Runner:
     def steps(self, count: int) -> tuple[int, int]:
         """Takes steps; returns their numbers of examples and of real tokens."""
         output = self._trainer.train(tf.constant(count))
-        return output["examples"][TASK], output["tokens"]
+        return sum(output["examples"].values()), output["tokens"]
 
     def device_peak(self) -> int | None:
         """Most bytes held on the accelerator, if there is one."""
         if not tf.config.list_physical_devices("GPU"):
             return None
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-
-
-def _task() -> dict[str, Any]:
-    split = {"file": "none.tsv", "columns": {"text": 0, "label": 1}}
-    return {
-        "name": TASK,
-        "kind": "single_classification",
-        "fields": ["text"],
-        "labels": ["0", "1"],
-        "metrics": ["accuracy"],
-        "splits": {"train": split},
-    }
-
-
-def _rows(workload: Workload, examples: int) -> int:
-    """Rows of which a packed batch holds about as many examples as a padded one."""
-    return max(1, round(examples * workload.lengths.mean() / workload.max_length))
-
-
-def _store(workload: Workload) -> TokenStore:
-    return TokenStore(
-        token_ids=workload.token_ids,
-        type_ids=workload.type_ids,
-        offsets=workload.offsets,
-        labels=workload.labels.astype(np.float32),
-        uids=np.arange(len(workload)).astype(np.str_),
-    )
 
 
 def _padded(workload: Workload, examples: int, length: int | None) -> tf.data.Dataset:
@@ -143,7 +107,7 @@ def _padded(workload: Workload, examples: int, length: int | None) -> tf.data.Da
                 "label": padded["labels"].astype(np.float32),
             }
 
-    signature = BatchShape(examples, workload.max_length).signature()
+    signature = batch_signature(BatchShape(examples, workload.max_length))
     for name, spec in signature.items():
         shape = [examples] if spec.shape.rank == 1 else [examples, length]
         signature[name] = tf.TensorSpec(shape, spec.dtype)

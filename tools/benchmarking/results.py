@@ -45,8 +45,10 @@ def rows(results: dict[str, Result], config: dict[str, int], lengths: Any) -> li
     rows = []
     for name, result in results.items():
         if name not in LIMITS:
-            share = flops(name, lengths) / limits[name.split()[1]]
-            rows.append({"contender": name, **asdict(result), "share_of_limit": share})
+            reached = flops(name, lengths)
+            share = reached / limits[name.split()[1]]
+            row = {"contender": name, **asdict(result), "tflops": reached / 1e12}
+            rows.append(row | {"share_of_limit": share})
     rows.sort(key=lambda row: -row["tokens"])
     return rows
 
@@ -60,13 +62,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["contender"],
         f"{row['examples']:,.1f}",
         f"{row['tokens']:,.0f}",
+        f"{row['tflops']:.3g}",
         f"{row['share_of_limit']:.0%}",
         gib,
         f"{row['first_step']:.0f}",
     ]
 
 
-HEADER = ("contender", "examples/s", "real tokens/s", "of the limit", "GiB", "first step, s")
+HEADER = ("contender", "examples/s", "real tokens/s", "TFLOP/s", "of limit", "GiB", "first step, s")
 
 
 def show(rows: list[dict[str, Any]]) -> None:

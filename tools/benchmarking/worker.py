@@ -19,14 +19,18 @@ from typing import Any
 from benchmarking.workload import Workload
 
 
-def _runner(contender: str) -> Any:
+def _runner(contender: str, framework: str) -> Any:
     """The class that runs a contender; each needs libraries that others do not."""
-    match contender.split()[0]:
-        case "ours":
+    match contender.split()[0], framework:
+        case "ours", "jax":
+            from benchmarking import ours_jax as backend
+        case "limit", "jax":
+            from benchmarking import limit_jax as backend
+        case "ours", _:
             from benchmarking import ours as backend
-        case "torch":
+        case "torch", _:
             from benchmarking import torch_peer as backend
-        case "model_garden":
+        case "model_garden", _:
             from benchmarking import model_garden_peer as backend
         case _:
             from benchmarking import limit as backend
@@ -39,7 +43,8 @@ def main(contender: str, folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # What libraries print is no answer.
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    runner = _runner(contender)(contender, Workload.load(folder / "workload.npz"), settings)
+    workload = Workload.load(folder / "workload.npz")
+    runner = _runner(contender, settings["backend"])(contender, workload, settings)
     runner.steps(1)
     answers.write(json.dumps({"first_step": time.perf_counter() - began}) + "\n")
     for line in sys.stdin:

@@ -48,6 +48,21 @@ class Workload:
         with np.load(path) as arrays:
             return cls(**{k: v if v.ndim else int(v) for k, v in arrays.items()})
 
+    @classmethod
+    def made_up(cls, examples: int, vocab_size: int, max_length: int) -> "Workload":
+        """Random word pieces, in `made_up_lengths`."""
+        draw = np.random.default_rng(0)
+        lengths = made_up_lengths(examples, max_length)
+        tokens = int(lengths.sum())
+        return cls(
+            draw.integers(1000, vocab_size, tokens).astype(np.int32),
+            np.zeros(tokens, np.int32),
+            np.concatenate([[0], np.cumsum(lengths)]),
+            draw.integers(0, 2, examples).astype(np.int32),
+            np.zeros(examples, np.int32),
+            max_length,
+        )
+
     def batches(self, size: int, *, grouped: bool = False) -> Iterator[np.ndarray]:
         """Yields positions of examples, `size` at a time, over and over, in one order.
 
@@ -86,6 +101,12 @@ class Workload:
             "mask": mask.astype(np.int32),
             "labels": self.labels[chosen],
         }
+
+
+def made_up_lengths(examples: int, max_length: int) -> np.ndarray:
+    """Lengths like those of a mix of GLUE tasks, a mean of 27 and a long tail: [examples] int64."""
+    lengths = np.random.default_rng(0).lognormal(3.07, 0.65, examples)
+    return np.clip(lengths, 5, max_length).astype(np.int64)
 
 
 def forward_flops(config: dict[str, int], lengths: np.ndarray) -> float:
