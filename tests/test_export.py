@@ -285,10 +285,13 @@ def variants(workdir, tmp_path_factory):
     return {
         "frozen": export(workdir, folder, freeze=True),
         "bfloat16": export(workdir, folder, precision="bfloat16"),
+        "int8": export(workdir, folder, precision="int8"),
     }
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("frozen", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("frozen", 1e-5), ("bfloat16", 0.03), ("int8", 0.05)]
+)
 def test_a_variant_gives_the_numbers_of_the_model(name, tolerance, variants, server, loaded):
     variant = Servable(variants[name])
     for task in loaded.tasks.values():
@@ -306,12 +309,26 @@ def stored(folder):
     return sum(path.stat().st_size for path in (folder / "variables").iterdir())
 
 
-def test_bfloat16_halves_the_encoder_and_constants_are_stored_once(variants, exported, loaded):
+def tensor_bytes(folder):
+    reader = tf.train.load_checkpoint(str(folder / "variables/variables"))
+    types = reader.get_variable_to_dtype_map()
+    return sum(
+        int(np.prod(shape)) * types[name].size
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if types[name] != tf.string
+    )
+
+
+def test_a_variant_is_as_small_as_it_says_and_constants_are_stored_once(variants, exported, loaded):
     encoder = encoder_of(loaded.model)
     of_encoder = 4 * sum(int(np.prod(weight.shape)) for weight in encoder.weights)
     tables = 4 * sum(int(np.prod(weight.shape)) for weight in encoder.embeddings.weights)
     whole, graph = stored(exported), (exported / "saved_model.pb").stat().st_size
     assert whole - stored(variants["bfloat16"]) == pytest.approx(of_encoder / 2, rel=0.02)
+    kernels = sum(int(np.prod(w.shape)) for w in encoder.weights if w.path.endswith("kernel"))
+    columns = sum(w.shape[1] for w in encoder.weights if w.path.endswith("kernel"))
+    saved = tensor_bytes(variants["bfloat16"]) - tensor_bytes(variants["int8"])
+    assert saved == kernels - 4 * columns  # A byte an entry less, a scale a column more.
     frozen = of_encoder - tables
     assert frozen <= whole - stored(variants["frozen"]) <= 2 * frozen  # With the variables' names.
     # Twenty signatures, one copy.
@@ -416,7 +433,7 @@ def test_saved_model_cli_shows_names_as_a_person_expects_them(exported):
 def quick_save(monkeypatch):
     """Writes a file in place of a model, which takes seconds."""
 
-    def save(loaded, folder, name, freeze):
+    def save(loaded, folder, name, **how):
         folder.mkdir()
         (folder / "saved_model.pb").write_text(name)
 
@@ -434,6 +451,11 @@ def test_versions_follow_each_other_and_none_is_overwritten(workdir, tmp_path, q
     assert {path.name for path in folder.iterdir()} == {"1", "2", "7", "8"}
 
 
+def test_8_bits_and_constants_do_not_go_together(workdir, tmp_path):
+    with pytest.raises(UserError, match="expected int8 or freeze, not both"):
+        export(workdir, tmp_path / "tiny", precision="int8", freeze=True)
+
+
 def test_the_command_exports_and_tells_where(workdir, tmp_path):
     done = run("export", f"--workdir={workdir}", f"--export_dir={tmp_path}", "--version=3")
     assert done.returncode == 0, done.stderr
@@ -448,8 +470,8 @@ def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, 
     seen = []
     write = saved_model._save
 
-    def save(loaded, folder, name, freeze):
-        write(loaded, folder, name, freeze)
+    def save(loaded, folder, name, **how):
+        write(loaded, folder, name, **how)
         seen.extend(versions(folder.parent))
         raise OSError(28, "No space left on device")
 
@@ -477,7 +499,8 @@ def test_the_card_has_the_figures_of_what_is_exported_alone(workdir, tmp_path, q
     best = export(workdir, tmp_path / "tiny", precision="bfloat16")
     last = export(workdir, tmp_path / "tiny", checkpoint="last")
     assert (
-        "computed in float32; here it computes in bfloat16" in (best / "MODEL_CARD.md").read_text()
+        "computed in float32; here\nit computes in bfloat16."
+        in (best / "MODEL_CARD.md").read_text()
     )
     card = (last / "MODEL_CARD.md").read_text()
     assert "Not measured for this checkpoint" in card

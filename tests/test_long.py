@@ -84,33 +84,6 @@ def test_a_server_under_load_fails_no_request_and_does_not_grow(glue_run, tmp_pa
     assert " requests, 0 failed" in printed
 
 
-def test_a_submission_is_the_same_from_a_run_a_saved_model_and_a_server(
-    glue_run, glue_dir, tmp_path
-):
-    python("-m", "mtdnn_tf.export", f"--workdir={glue_run}", f"--export_dir={tmp_path / 'glue'}")
-    served = start(
-        [*LOCAL, f"--model_base_path={tmp_path / 'glue'}", "--model_name=tiny"], tmp_path / "log"
-    )
-    ways = (
-        f"--workdir={glue_run}",
-        f"--saved_model={tmp_path / 'glue'}",
-        f"--server={served.grpc}",
-    )
-    contents = []
-    try:
-        for number, way in enumerate(ways):
-            output = tmp_path / f"{number}.zip"
-            python(
-                "tools/glue_submit.py", way, "--model=tiny", f"--glue_dir={glue_dir}",
-                "--missing=majority", f"--output={output}",
-            )  # fmt: skip
-            contents.append(output.read_bytes())
-    finally:
-        served.process.terminate()
-        served.process.wait(60)
-    assert contents[0] == contents[1] == contents[2]
-
-
 PEAK = """
 import resource, subprocess, sys
 done = subprocess.run([sys.executable, *sys.argv[1:]])
@@ -189,25 +162,42 @@ def test_training_is_as_many_times_as_fast_as_others_as_it_was(minilm_dir, glue_
 
 
 @pytest.fixture(scope="module")
-def eight_tasks(glue_dir, tmp_path_factory):
-    """The GLUE files, and a QQP of own questions, which the data folder lacks."""
+def nine_tasks(glue_dir, tmp_path_factory):
+    """The GLUE files, and rows of our own for those that the data folder lacks but QQP's test."""
     folder = tmp_path_factory.mktemp("glue")
-    for path in glue_dir.iterdir():
-        (folder / path.name).symlink_to(path.resolve())
-    if not (folder / "QQP").exists():
-        (folder / "QQP").mkdir()
-        rows = ["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"]
-        for i in range(200):
-            other = "bake a pie" if i % 2 else "mend a bike"
-            rows.append(f"{i}\t{i}\t{i}\tHow do I bake a pie {i}?\tHow can I {other} {i}?\t{i % 2}")
-        for split in ("train", "dev"):
-            (folder / "QQP" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    for path in glue_dir.glob("*/*"):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        (folder / path.parent.name / path.name).symlink_to(path.resolve())
+    (folder / "QQP").mkdir(exist_ok=True)
+
+    def write(name, header, row, count):
+        if not (folder / name).exists():
+            rows = [header, *(row(number) for number in range(count))]
+            (folder / name).write_text("\n".join(rows) + "\n")
+
+    def questions(i):
+        other = "bake a pie" if i % 2 else "mend a bike"
+        return f"{i}\t{i}\t{i}\tHow do I bake a pie {i}?\tHow can I {other} {i}?\t{i % 2}"
+
+    def pair(i):
+        return f"{i}\tA dog sleeps in garden {i}.\tAn animal sleeps{' not' * (i % 2)} there."
+
+    def labelled_pair(i):
+        return f"{pair(i)}\t{('entailment', 'contradiction')[i % 2]}"
+
+    for split in ("train", "dev"):
+        header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate"
+        write(f"QQP/{split}.tsv", header, questions, 200)
+    header = "index\tsentence1\tsentence2"
+    write("MNLI/dev_mismatched.tsv", f"{header}\tgold_label", labelled_pair, 300)
+    write("MNLI/test_matched.tsv", header, pair, 9796)
+    write("MNLI/test_mismatched.tsv", header, pair, 9847)
     return folder
 
 
 @pytest.fixture(scope="module")
-def multi_task_run(minilm_dir, eight_tasks, tmp_path_factory):
-    """A run of the papers' eight tasks that has taken some steps, of a small random encoder."""
+def multi_task_run(minilm_dir, nine_tasks, tmp_path_factory):
+    """A run of the papers' eight tasks and WNLI that took some steps, of a small random encoder."""
     folder = tmp_path_factory.mktemp("multi_task")
     sizes = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 128}
     vocabulary = minilm_dir / "vocab.txt"
@@ -218,27 +208,57 @@ def multi_task_run(minilm_dir, eight_tasks, tmp_path_factory):
         "mixture.mode=uniform",
         "mixture.examples_per_epoch=400",
         "mixture.batch_by=example",
+        "tasks.wnli.loss_weight=1",
     )
     python(
         "-m",
         "mtdnn_tf.train",
         f"--config={ROOT / 'configs/mtdnn_base.yaml'}",
         f"--workdir={folder / 'run'}",
-        f"--data_dir={eight_tasks}",
+        f"--data_dir={nine_tasks}",
         *(f"--set={setting}" for setting in settings),
     )
     return folder / "run"
 
 
+def test_nine_tasks_are_submitted_alike_from_a_run_a_saved_model_and_a_server(
+    multi_task_run, nine_tasks, tmp_path
+):
+    run, exported = f"--workdir={multi_task_run}", tmp_path / "glue"
+    python("-m", "mtdnn_tf.export", run, f"--export_dir={exported}")
+    served = start([*LOCAL, f"--model_base_path={exported}", "--model_name=m"], tmp_path / "log")
+    contents, averages = [], set()
+    try:
+        for way in (run, f"--saved_model={exported}", f"--server={served.grpc}"):
+            output = tmp_path / "submission.zip"
+            printed = python(
+                "tools/glue_submit.py", way, "--model=m", f"--glue_dir={nine_tasks}", "--dev",
+                "--missing=majority", f"--output={output}",
+            )  # fmt: skip
+            assert check_submission(output).faults == []
+            contents.append(output.read_bytes())
+            averages.add(printed.split("GLUE's average over 9 tasks ")[1].split()[0])
+            output.unlink()
+    finally:
+        served.process.terminate()
+        served.process.wait(60)
+    assert contents[0] == contents[1] == contents[2]
+    report = tmp_path / "metrics.json"
+    python("-m", "mtdnn_tf.evaluate", run, f"--data_dir={nine_tasks}", f"--output={report}")
+    evaluated = json.loads(report.read_text())
+    assert set(evaluated["examples"]["mnli"]) == {"dev_matched", "dev_mismatched"}
+    assert averages == {f"{100 * evaluated['mean']:.1f}"}
+
+
 @pytest.mark.parametrize("size", ["base", "large"])
-def test_a_dry_run_of_the_fine_tuning_configs_tries_every_task(size, multi_task_run, eight_tasks):
+def test_a_dry_run_of_the_fine_tuning_configs_tries_every_task(size, multi_task_run, nine_tasks):
     """From a small run: the size of the encoder is the run's."""
     printed = python(
         "-m",
         "mtdnn_tf.finetune",
         f"--init_from={multi_task_run}",
         f"--config={ROOT / 'configs' / f'mtdnn_{size}_finetune.yaml'}",
-        f"--data_dir={eight_tasks}",
+        f"--data_dir={nine_tasks}",
         "--dry_run",
     )
     assert printed.count("2 steps taken: loss ") == 8
@@ -253,7 +273,7 @@ def test_a_dry_run_of_the_fine_tuning_configs_tries_every_task(size, multi_task_
     ],
 )
 def test_a_dry_run_of_the_papers_configs_takes_its_steps(
-    config, size, sets, minilm_dir, eight_tasks, tmp_path
+    config, size, sets, minilm_dir, nine_tasks, tmp_path
 ):
     """With random weights of the size, and the vocabulary that it shares with all-MiniLM-L6-v2."""
     encoder = tmp_path / f"bert-{size}-uncased"
@@ -262,7 +282,7 @@ def test_a_dry_run_of_the_papers_configs_takes_its_steps(
         "-m",
         "mtdnn_tf.train",
         f"--config={ROOT / 'configs' / config}.yaml",
-        f"--data_dir={eight_tasks}",
+        f"--data_dir={nine_tasks}",
         "--dry_run",
         f"--set=encoder.pretrained={encoder}",
         *(f"--set={setting}" for setting in sets),

@@ -24,7 +24,8 @@ class AttentionGrid:
         length: Number of slots of a row (int, or a scalar tensor).
         bias: `[rows, 1, 1 or length, length]` float32, added to the scores: 0 where a query (third
             axis) may see a key (fourth), `MASKED` elsewhere.
-        gather: `[rows * length] int32`, the token in each slot; None where tokens are the slots.
+        gather: `[rows, heads, length] int32`, what each head has in each slot: an index into the
+            heads of all tokens, `[tokens * heads]`; None where tokens are the slots.
     """
 
     rows: int | KerasTensor
@@ -39,8 +40,8 @@ class AttentionLayout:
 
     Attributes:
         grids: One grid; or several, one after another, for rows of different lengths.
-        gather: `[tokens] int32`, the slot of each token among those of all grids; None where tokens
-            are the slots.
+        gather: `[tokens, heads] int32`, where each head of a token stands among those of all grids,
+            one grid after another; None where tokens are the slots.
     """
 
     grids: tuple[AttentionGrid, ...]
@@ -86,7 +87,7 @@ class SelfAttention(layers.Layer):
         context = contexts[0] if len(contexts) == 1 else ops.concatenate(contexts, axis=0)
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)
-        return self.project(context)
+        return self.project(ops.reshape(context, (-1, self.config.hidden_size)))
 
     def _attend(
         self,
@@ -97,19 +98,21 @@ class SelfAttention(layers.Layer):
         seed: keras.random.SeedGenerator,
         training: bool | None,
     ) -> KerasTensor:
-        """`[tokens, hidden]` each to `[slots of the grid, hidden]`."""
+        """`[tokens, hidden]` each to `[slots, hidden]`, or `[heads of the slots, head]` of a gather."""
         query, key, value = (self._split_heads(part, grid) for part in (query, key, value))
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") + grid.bias
         weights = ops.cast(ops.softmax(scores), value.dtype)
         weights = dropout(weights, self.config.attention_dropout, seed, training)
-        context = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        return ops.reshape(context, (-1, self.config.hidden_size))
+        context = ops.matmul(weights, value)
+        if grid.gather is not None:
+            return ops.reshape(context, (-1, self.config.head_size))
+        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.config.hidden_size))
 
     def _split_heads(self, tokens: KerasTensor, grid: AttentionGrid) -> KerasTensor:
         """`[tokens, hidden]` to `[rows, heads, length, head]`."""
-        if grid.gather is not None:
-            tokens = ops.take(tokens, grid.gather, axis=0)
+        if grid.gather is not None:  # Which transposes as well: that is slow on small tensors.
+            return ops.take(ops.reshape(tokens, (-1, self.config.head_size)), grid.gather, axis=0)
         shape = (grid.rows, grid.length, self.config.num_heads, self.config.head_size)
         return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
 

@@ -147,7 +147,11 @@ class BertEncoder(layers.Layer):
         """Encodes a packed or ragged batch; see the class."""
         seed = self.seed_generator
         packed = "example_ids" in inputs
-        layout = packed_layout(inputs["example_ids"]) if packed else ragged_layout(inputs)
+        layout = (
+            packed_layout(inputs["example_ids"])
+            if packed
+            else ragged_layout(inputs, self.config.num_heads)
+        )
         flat = {
             name: ops.reshape(inputs[name], (-1,))
             for name in ("token_ids", "type_ids", "position_ids")
@@ -195,12 +199,15 @@ def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     return AttentionLayout((AttentionGrid(rows, length, ops.expand_dims(bias, 1)),))
 
 
-def ragged_layout(inputs: dict[str, KerasTensor]) -> AttentionLayout:
+def ragged_layout(inputs: dict[str, KerasTensor], heads: int) -> AttentionLayout:
     """Attention within the examples of a ragged batch, one row each.
 
     `GROUPED` examples and more are divided by their lengths among `GROUPS` grids, so that short ones
-    are not padded to the longest of the batch. Fewer are in one grid, and the others are empty.
+    are not padded to the longest of the batch. Fewer are in one grid, and the others are empty. One
+    alone, where the graph knows it, is its own grid.
     """
+    if inputs["grid"].shape[0] == 1:
+        return _one_row(ops.shape(inputs["token_ids"])[0], heads)
     lengths = ops.sum(ops.cast(ops.greater_equal(inputs["grid"], 0), "int32"), axis=1)
     order = ops.argsort(lengths, axis=0)
     slots, lengths = ops.take(inputs["grid"], order, axis=0), ops.take(lengths, order, axis=0)
@@ -208,22 +215,32 @@ def ragged_layout(inputs: dict[str, KerasTensor]) -> AttentionLayout:
     size = ops.maximum(ops.where(ops.less(count, GROUPED), count, -(-count // GROUPS)), 1)
     parts = [slice(number * size, (number + 1) * size) for number in range(GROUPS)]
     widths = ops.stack([ops.max(lengths[part], initial=0) for part in parts])
-    grids = [_grid(slots[part, : widths[number]]) for number, part in enumerate(parts)]
+    grids = [_grid(slots[part, : widths[number]], heads) for number, part in enumerate(parts)]
     sizes = ops.stack([ops.size(grid.gather) for grid in grids])
-    # A token's grid, the grid's row, and the slot in it.
+    # A token's row, among all and in its grid.
     row = ops.take(ops.argsort(order, axis=0), inputs["row_ids"])
     number = row // size
-    start = ops.take(ops.cumsum(sizes) - sizes, number)
-    gather = start + (row % size) * ops.take(widths, number) + inputs["position_ids"]
+    start = ops.take(ops.cumsum(sizes) - sizes, number) + inputs["position_ids"]
+    head = (row % size)[:, None] * heads + ops.arange(heads, dtype="int32")
+    gather = start[:, None] + head * ops.take(widths, number)[:, None]
     return AttentionLayout(tuple(grids), gather)
 
 
-def _grid(slots: KerasTensor) -> AttentionGrid:
+def _grid(slots: KerasTensor, heads: int) -> AttentionGrid:
     """A grid of `[rows, length] int32`, the token in each slot or -1."""
     rows, length = ops.shape(slots)
     bias = ops.where(ops.greater_equal(slots, 0), 0.0, MASKED)[:, None, None]
-    gather = ops.reshape(ops.maximum(slots, 0), (-1,))
+    head = ops.arange(heads, dtype="int32")[:, None]
+    gather = ops.maximum(slots, 0)[:, None] * heads + head
     return AttentionGrid(rows, length, bias, gather)
+
+
+def _one_row(tokens: KerasTensor, heads: int) -> AttentionLayout:
+    """All tokens see all."""
+    token, head = ops.arange(tokens, dtype="int32"), ops.arange(heads, dtype="int32")
+    gather = (token * heads + head[:, None])[None]
+    grid = AttentionGrid(1, tokens, ops.zeros((1, 1, 1, 1)), gather)
+    return AttentionLayout((grid,), token[:, None] + head * tokens)
 
 
 def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:

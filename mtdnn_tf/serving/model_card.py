@@ -35,7 +35,8 @@ texts), and `encode` (vectors). `saved_model_cli show --dir . --all` lists input
 
 ## Dev metrics
 
-Of the run, whose encoder computed in {training_precision}; here it computes in {precision}.
+Of the run, whose encoder computed in {training_precision}; here
+it {precision}.
 
 {metrics}
 ## Training data
@@ -48,6 +49,8 @@ Of the run, whose encoder computed in {training_precision}; here it computes in 
 Started from {encoder}; texts are cut at {length} word pieces. The
 licence of the encoder, and those of the data, apply to this model. {licence}
 """
+
+IN_8_BITS = "computes in bfloat16, and its matrices are kept in 8 bits"
 
 
 def model_card(
@@ -66,7 +69,7 @@ def model_card(
         name: What the model is called.
         number: The version.
         checkpoint: Which of the run's: `best` or `last`.
-        precision: What the encoder computes in here.
+        precision: What the encoder computes in here, or `int8`.
     """
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
@@ -79,7 +82,7 @@ def model_card(
         request=f'{{"signature_name": "{first.name}", "instances": [{{{values}}}]}}',
         metrics=_metrics(directory, checkpoint),
         training_precision=experiment.training.precision,
-        precision=precision,
+        precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
             f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()

@@ -20,7 +20,7 @@ from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
-ExportPrecision = Literal["float32", "bfloat16"]
+ExportPrecision = Literal["float32", "bfloat16", "int8"]
 
 
 def export(
@@ -41,28 +41,32 @@ def export(
         export_dir: The model's folder, which holds its versions.
         version: Number of the version; by default one more than the highest that is there.
         checkpoint: `best` or `last`.
-        precision: What the encoder computes in and keeps its weights in.
+        precision: What the encoder computes in and keeps its weights in; with `int8` it computes in
+            bfloat16 and keeps its matrices in 8 bits.
         freeze: Whether the encoder's matrices are constants; see `ServedModel`.
 
     Returns:
         The folder of the version.
 
     Raises:
-        UserError: The run cannot be loaded, the version is there already, a task has the name of
-            another signature, or the folder cannot be written.
+        UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, a
+            task has the name of another signature, or the folder cannot be written.
     """
     if version is None:
         version = max(versions(export_dir), default=0) + 1
     folder = export_dir / str(version)
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another --version")
-    loaded = in_precision(load(workdir, checkpoint), precision)
+    if precision == "int8" and freeze:
+        raise UserError("expected int8 or freeze, not both: a constant would be kept in full")
+    policy = "bfloat16" if precision == "int8" else precision
+    loaded = in_precision(load(workdir, checkpoint), policy)
     _check_names(loaded)
     partial = export_dir / f".partial-{version}-{os.getpid()}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
         name = export_dir.resolve().name
-        _save(loaded, partial, name, freeze)
+        _save(loaded, partial, name, freeze=freeze, int8=precision == "int8")
         card = model_card(
             RunDirectory(workdir), loaded.experiment, name, version, checkpoint, precision
         )
@@ -88,11 +92,12 @@ def _check_names(loaded: MTDNN) -> None:
             raise UserError(f"the task {name!r} has the name of another signature; rename it")
 
 
-def _save(loaded: MTDNN, folder: Path, name: str, freeze: bool) -> None:
+def _save(loaded: MTDNN, folder: Path, name: str, *, freeze: bool, int8: bool) -> None:
     module = tf.Module(name="mtdnn")
     specs = {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
     labels = {task: loaded.head(task).labels for task in loaded.tasks}
-    signatures = ServedModel(loaded, freeze).signatures()
+    served = ServedModel(loaded, freeze=freeze, int8=int8)
+    signatures = served.signatures()
     # Not the Keras model itself: what hangs on one is not found by the loader of the model server.
     read = [variable for function in signatures.values() for variable in function.graph.variables]
     module.weights = list({id(variable): variable for variable in read}.values())

@@ -12,6 +12,7 @@ from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import relevance_of
 
 Outputs = dict[str, tf.Tensor]
+Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
 MIXED, ALL_SINGLE, ALL_PAIR, ENCODE = "serving_default", "all_single", "all_pair", "encode"
 TOKENS = "{}_tokens"
 TEXTS = ("sentence1", "sentence2")
@@ -30,16 +31,19 @@ class ServedModel:
 
     Args:
         loaded: The trained model, whose weights are shared.
+        int8: Keeps the encoder's matrices in 8 bits, with a scale for each column; they are rounded,
+            so that answers move a little.
         freeze: Makes constants of the encoder's weights, but for the tables of its embeddings. The
             matrix products then reorder them once, not for every request; each signature that is
             used holds a copy of its own.
     """
 
-    def __init__(self, loaded: MTDNN, freeze: bool = False) -> None:
+    def __init__(self, loaded: MTDNN, *, freeze: bool = False, int8: bool = False) -> None:
         self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self._encoder = encoder_of(loaded.model)
         self._heads = heads_of(loaded.model)
-        self._encoded = _encoding(self._encoder, freeze)
+        self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
+        self._encoded = _encoding(self._encoder, self._kept)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -125,20 +129,46 @@ class ServedModel:
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
 
 
-def _encoding(encoder: BertEncoder, freeze: bool) -> Callable[[Outputs], Outputs]:
-    """An encoder as one function that all signatures call, so that its graph is kept once.
+def _kept(encoder: BertEncoder, freeze: bool, int8: bool) -> list[Kept]:
+    """The weights of an encoder that are not kept as its own variables, and what gives them.
 
-    Frozen, its weights are constants. The tables of the embeddings stay variables: a row of a
-    constant is not looked up faster.
+    The tables of the embeddings always stay variables: a row of a constant is not looked up faster.
     """
     tables = {id(variable) for variable in encoder.embeddings.weights}
-    frozen = encoder.weights if freeze else []
-    values = [(v, v.numpy()) for v in frozen if id(v) not in tables]
+    others = [variable for variable in encoder.weights if id(variable) not in tables]
+    if int8:
+        return [(v, _in_8_bits(v)) for v in others if v.path.endswith("kernel")]
+    return [(v, partial(tf.constant, v.numpy())) for v in others if freeze]
+
+
+def _in_8_bits(kernel: keras.Variable) -> Callable[[], tf.Tensor]:
+    """A matrix [inputs, outputs] in whole numbers to 127 times a scale of each column.
+
+    Returns:
+        What gives the matrix again, in its own type.
+    """
+    matrix = tf.cast(kernel.value, tf.float32)
+    scale = tf.maximum(tf.reduce_max(tf.abs(matrix), axis=0), 1e-30) / 127
+    whole = tf.Variable(tf.cast(tf.round(matrix / scale), tf.int8), trainable=False)
+    scale = tf.Variable(scale, trainable=False)
+    return lambda: tf.cast(tf.cast(whole, tf.float32) * scale, kernel.dtype)
+
+
+def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs], Outputs]:
+    """An encoder as one function that all signatures call, so that its graph is there once.
+
+    For a single row, the usual request, it has a simpler graph.
+    """
+
+    def encoded(features: Outputs) -> Outputs:
+        values = [(variable, give()) for variable, give in kept]
+        with keras.StatelessScope(state_mapping=values):
+            return encoder(features, training=False)
 
     def run(features: Outputs) -> Outputs:
-        constants = [(variable, tf.constant(value)) for variable, value in values]
-        with keras.StatelessScope(state_mapping=constants):
-            return encoder(features, training=False)
+        grid = features["grid"]
+        alone = features | {"grid": tf.reshape(grid, [1, -1])}
+        return tf.cond(tf.shape(grid)[0] == 1, lambda: encoded(alone), lambda: encoded(features))
 
     shapes = input_shapes("ragged")
     specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
