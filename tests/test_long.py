@@ -226,13 +226,13 @@ def test_nine_tasks_are_submitted_alike_from_a_run_a_saved_model_and_a_server(
 ):
     run, exported = f"--workdir={multi_task_run}", tmp_path / "glue"
     python("-m", "mtdnn_tf.export", run, f"--export_dir={exported}")
-    served = start([*LOCAL, f"--model_base_path={exported}", "--model_name=m"], tmp_path / "log")
+    served = start([*LOCAL, f"--model_base_path={exported}", "--model_name=tiny"], tmp_path / "log")
     contents, averages = [], set()
     try:
         for way in (run, f"--saved_model={exported}", f"--server={served.grpc}"):
             output = tmp_path / "submission.zip"
             printed = python(
-                "tools/glue_submit.py", way, "--model=m", f"--glue_dir={nine_tasks}", "--dev",
+                "tools/glue_submit.py", way, "--model=tiny", f"--glue_dir={nine_tasks}", "--dev",
                 "--missing=majority", f"--output={output}",
             )  # fmt: skip
             assert check_submission(output).faults == []

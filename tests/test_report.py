@@ -140,6 +140,13 @@ def test_the_worst_answers_are_told_with_their_texts(trained, experiment):
         assert all(split.errors[row] > 0 for row in split.worst())
 
 
+def test_pictures_are_those_of_the_page_of_the_same_name(trained, other, tmp_path):
+    write_report(trained[0], output=tmp_path / "a.html")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    write_report(other, output=tmp_path / "b.html")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
 def test_runs_are_compared_on_the_same_examples(trained, other, tmp_path):
     workdir, _ = trained
     output = tmp_path / "both.html"

@@ -72,7 +72,7 @@ def free_port():
 
 
 def start(command, log):
-    """Starts a server on free ports and waits until it answers."""
+    """Starts a server of the model `tiny` on free ports and waits until it answers."""
     ports = free_port(), free_port()
     flags = [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
     with log.open("w") as output:
@@ -86,6 +86,8 @@ def start(command, log):
             time.sleep(0.5)
         else:
             return served
+    process.kill()
+    process.wait()
     raise AssertionError(log.read_text())
 
 

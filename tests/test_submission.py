@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_serving import LOCAL, start
@@ -182,10 +183,13 @@ def test_all_ways_give_the_same_file_byte_for_byte(submitted, glue, exported, tm
     flags = [f"--model_base_path={exported}", "--model_name=tiny"]
     served = start([*LOCAL, *flags], tmp_path / "log")
     try:
-        flags = [f"--server={served.grpc}", "--model=tiny", f"--output={tmp_path / 'b.zip'}"]
-        done = submit(glue, *flags, "--missing=majority")
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / "b.zip").read_bytes() == expected
+        for address in (served.grpc, served.rest):
+            output = tmp_path / "b.zip"
+            flags = [f"--server={address}", "--model=tiny", f"--output={output}"]
+            done = submit(glue, *flags, "--missing=majority")
+            assert done.returncode == 0, done.stderr
+            assert output.read_bytes() == expected
+            output.unlink()
     finally:
         served.process.terminate()
         served.process.wait(60)
@@ -277,6 +281,18 @@ def test_what_is_there_of_another_model_or_data_is_not_gone_on_with(
     writer = SubmissionWriter(tmp_path / "submission.zip", copy, lambda of_one, rows: None)
     with pytest.raises(UserError, match=r"partial has STS-B\.tsv of another model or other data"):
         writer.write(origins(models, copy))
+
+
+def test_two_writers_do_not_share_a_submission(models, glue, tmp_path):
+    output = tmp_path / "submission.zip"
+    (tmp_path / "submission.zip.partial").mkdir()
+    writer = SubmissionWriter(output, glue, lambda of_one, rows: None)
+    with (
+        FileLock(tmp_path / "submission.zip.partial/.lock"),
+        pytest.raises(UserError, match=r"submission\.zip is being written by another process"),
+    ):
+        writer.write(origins(models, glue))
+    assert not output.exists()
 
 
 def test_two_models_of_the_same_version_are_told_apart(models):

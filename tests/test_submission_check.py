@@ -1,5 +1,6 @@
 """The check of a submission to GLUE: one thing is changed at a time."""
 
+import warnings
 import zipfile
 
 import pytest
@@ -150,6 +151,27 @@ def test_of_many_faults_the_first_are_shown(check, right):
     assert len(report.faults) == 22
     assert report.faults[-2] == "RTE.tsv: and 1479 more, the last:"
     assert report.faults[-1].startswith("RTE.tsv:3001: prediction '1'")
+
+
+def test_all_are_shown_where_they_are_asked_for(right, tmp_path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in right.items():
+            archive.writestr(
+                name, text.replace("\tentailment", "\t1") if name == "RTE.tsv" else text
+            )
+    report = check_submission(path, most=10**6)
+    assert len(report.faults) == report.count == 1500
+    assert all(fault.startswith("RTE.tsv:") for fault in report.faults)
+
+
+def test_a_file_that_is_there_twice_is_named(right, tmp_path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile says so too.
+        for name, text in [*right.items(), ("AX.tsv", right["AX.tsv"])]:
+            archive.writestr(name, text)
+    assert check_submission(path).faults == ["AX.tsv: there 2 times"]
 
 
 def test_a_wrong_number_of_rows_is_named_after_however_many_others(check, right):

@@ -14,10 +14,14 @@ if ! command -v bazel > /dev/null; then
   exit 1
 fi
 export PROJECT_PYTHON="${PROJECT_PYTHON:-$PWD/.venv/bin/python}"
-if ! "$PROJECT_PYTHON" -c "import hypothesis, pytest, selenium, tensorflow_text" 2> /dev/null; then
-  echo "error: $PROJECT_PYTHON does not run, or lacks what tests need (make .venv/ready-dev)" >&2
-  exit 1
-fi
+PROJECT_PYTHON="$(command -v "$PROJECT_PYTHON" || echo "$PROJECT_PYTHON")"
+case "$PROJECT_PYTHON" in /*) ;; *) PROJECT_PYTHON="$PWD/$PROJECT_PYTHON" ;; esac
+for needed in hypothesis pytest selenium tensorflow_text torch transformers; do
+  if ! "$PROJECT_PYTHON" -c "import $needed" 2> /dev/null; then
+    echo "error: $PROJECT_PYTHON does not run, or has no $needed (make .venv/ready-dev)" >&2
+    exit 1
+  fi
+done
 # Two at once: most tests train on all cores.
 exec bazel test --local_test_jobs=2 --test_output=errors \
   --test_env="MTDNN_DATA_DIR=${MTDNN_DATA_DIR:-$PWD/../shared/data}" "${@:-//...}"

@@ -30,6 +30,7 @@ EXPORTS = {
     "float32, frozen": {"precision": "float32", "freeze": True},
     "bfloat16": {"precision": "bfloat16"},
     "bfloat16, frozen": {"precision": "bfloat16", "freeze": True},
+    "int8": {"precision": "int8"},
 }
 ONNX, TORCH = "ONNX Runtime, float32", "PyTorch, float32"
 

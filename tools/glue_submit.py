@@ -40,6 +40,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum("missing", "error", ["error", "majority"], "For a task without a model.")
     flags.DEFINE_bool("dev", False, "Score what would be submitted on dev.")
     flags.DEFINE_string("check", None, "Only check this submission.")
+    flags.DEFINE_integer("most_faults", 20, "Faults of a file that --check lists; 0: all.", 0)
 
 
 class _Shown:
@@ -67,7 +68,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     if values.glue_dir and not Path(values.glue_dir).is_dir():
         raise UserError(f"--glue_dir: expected the folder of GLUE's files, found {values.glue_dir}")
     if values.check:
-        return _check(Path(values.check), Path(values.glue_dir) if values.glue_dir else None)
+        glue_dir = Path(values.glue_dir) if values.glue_dir else None
+        return _check(Path(values.check), glue_dir, most=values.most_faults or sys.maxsize)
     _check_flags(values)
     with _models(values) as models:
         if values.dev:
@@ -156,14 +158,16 @@ def _write(models: "Models", values: flags.FlagValues) -> int:
     return _check(output, glue_dir, remarks)
 
 
-def _check(path: Path, glue_dir: Path | None, remarks: dict[str, str] | None = None) -> int:
-    """Shows what is in a submission, and all that is wrong with it."""
+def _check(
+    path: Path, glue_dir: Path | None, remarks: dict[str, str] | None = None, most: int = 1
+) -> int:
+    """Shows what is in a submission, and what is wrong with it, at most so many faults a file."""
     from rich.console import Console
 
     from mtdnn_tf.submission.check import check_submission
     from mtdnn_tf.submission.summary import summary_table
 
-    report = check_submission(path)
+    report = check_submission(path, most)
     Console().print(summary_table(str(path), report, glue_dir, remarks))
     for kind, lines in (("warning", report.warnings), ("fault", report.faults)):
         for line in lines:

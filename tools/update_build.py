@@ -29,6 +29,7 @@ READS = {
     "mtdnn_tf/reporting/page.py": ["page.html.j2"],
     "mtdnn_tf/serving/rest_api.py": ["page.html"],
     "mtdnn_tf/tasks/registry.py": ["suites/glue.yaml", "suites/nli.yaml", "suites/superglue.yaml"],
+    "tests/test_configs.py": ["//:others"],
 }
 RUNNER = "tests/run_pytest.py"  # The main file of every test.
 RUNS_BINARIES = "tests/tiny.py"  # Runs them by their names; what tests may need is what there is.

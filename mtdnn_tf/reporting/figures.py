@@ -15,6 +15,8 @@ from mtdnn_tf.training.progress import METRIC_NAMES
 
 ACROSS = 3  # Panels beside each other.
 PANEL = (3.6, 2.6)  # Inches.
+FEW = 8  # Labels that a panel has room for; with more it grows.
+COUNTED = 16  # Labels up to which the numbers of a confusion are written in it.
 SMOOTHING = 20  # Points of a curve that a mean is taken over, at most.
 
 
@@ -94,7 +96,9 @@ def answers(split: Split) -> Figure:
     """What was answered beside what is right, and how far probabilities can be believed."""
     found = split.predictions
     if found.probabilities is not None:
-        return _panels(2, lambda axes, number: (_confusion, _reliability)[number](axes, split))
+        draw = (_confusion, _reliability)
+        scale = max(1, len(split.task.labels) / FEW)
+        return _panels(2, lambda axes, number: draw[number](axes, split), scale)
     return _panels(1, lambda axes, _: (_places if split.task.is_ranking else _scatter)(axes, split))
 
 
@@ -105,12 +109,13 @@ def _confusion(axes: Axes, split: Split) -> None:
     axes.imshow(
         counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1
     )
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(counts if len(labels) <= COUNTED else counts[:0]):
         dark = count > 0.6 * counts[row].sum()
         axes.text(
             column, row, f"{count:,}", ha="center", va="center", color="white" if dark else "black"
         )  # fmt: skip
-    axes.set_xticks(range(len(labels)), labels, rotation=20, ha="right")
+    angle = 20 if len(labels) <= FEW else 60
+    axes.set_xticks(range(len(labels)), labels, rotation=angle, ha="right")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("answered")
     axes.set_ylabel("right")
@@ -157,11 +162,12 @@ def _marker(values: Sized) -> str:
     return "." if len(values) <= SMOOTHING else ""
 
 
-def _panels(count: int, draw: Callable[[Axes, int], None]) -> Figure:
+def _panels(count: int, draw: Callable[[Axes, int], None], scale: float = 1) -> Figure:
     """A figure of `count` panels, which `draw` fills one after another."""
     across = min(ACROSS, count)
     down = -(-count // across)
-    figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down), layout="constrained")
+    size = scale * PANEL[0] * across, scale * PANEL[1] * down
+    figure = Figure(figsize=size, layout="constrained")
     for number, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
         if number < count:
             draw(axes, number)

@@ -20,7 +20,7 @@ from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.training.progress import METRIC_NAMES, split_title
 
-PAGE_FILE, PICTURES = "report.html", "report"
+PAGE_FILE = "report.html"
 RESOLUTION = 120  # Dots an inch.
 
 
@@ -109,6 +109,8 @@ def write_report(
 ) -> Path:
     """Writes `report.html`, a page without outside resources, and `report/`, its pictures as PNG.
 
+    Those of another `output` lie in a folder of its name.
+
     Args:
         workdir: The run directory.
         others: Run directories to compare it with.
@@ -136,7 +138,7 @@ def write_report(
         comparisons=comparisons,
         sections=[_section(run, split, data_dir) for split in run.splits],
     )
-    folder = output.with_name(PICTURES)
+    folder = output.with_name(output.stem if output.suffix else f"{output.name}_pictures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in pictures.items():
@@ -233,11 +235,11 @@ def _answered(split: Split, row: int) -> str:
 
 
 def _compare(run: RunRecord, other: RunRecord) -> Comparison:
-    theirs = {(split.task.name, split.name): split for split in other.splits}
+    theirs = {_key(split): split for split in other.splits}
     rows: list[ComparedRow] = []
     left_out: list[str] = []
     for split in run.splits:
-        there = theirs.get((split.task.name, split.name))
+        there = theirs.get(_key(split))
         if there is None or not _same_examples(split, there):
             left_out.append(split.title)
             continue
@@ -249,7 +251,12 @@ def _compare(run: RunRecord, other: RunRecord) -> Comparison:
             gain = paired_bootstrap(metric, [others], [mine])
             examples = f"{len(mine.labels):,}"
             rows.append(ComparedRow(split.title, examples, METRIC_NAMES[metric], here, also, gain))
+    left_out += [split.title for split in other.splits if _key(split) not in map(_key, run.splits)]
     return Comparison(other.name, rows, left_out)
+
+
+def _key(split: Split) -> tuple[str, str]:
+    return split.task.name, split.name
 
 
 def _same_examples(one: Split, other: Split) -> bool:

@@ -14,7 +14,7 @@ from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, SCORES, GlueFile
 
 MOST_BYTES = 64 << 20  # Of one file; the largest, QQP, has under 4 MiB.
-MOST_FAULTS = 20  # Shown of one file.
+MOST_FAULTS = 20  # Shown of one file, unless more are asked for.
 NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 
 
@@ -38,11 +38,12 @@ class Report:
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def check_submission(path: Path) -> Report:
-    """Reads a submission and lists all that is wrong with it.
+def check_submission(path: Path, most: int = MOST_FAULTS) -> Report:
+    """Reads a submission and lists what is wrong with it.
 
     Args:
         path: The zip file.
+        most: Faults of a file that are listed beside its last; all are counted.
 
     Raises:
         UserError: It cannot be read, or is not a zip file.
@@ -60,9 +61,9 @@ def check_submission(path: Path) -> Report:
                 if name not in expected
             ]
             report.count += len(wrong)
-            report.faults += wrong[:MOST_FAULTS]
-            if len(wrong) > MOST_FAULTS:
-                report.faults.append(f"and {len(wrong) - MOST_FAULTS} more such files")
+            report.faults += wrong[:most]
+            if len(wrong) > most:
+                report.faults.append(f"and {len(wrong) - most} more such files")
             for name, of_one in expected.items():
                 if name not in members:
                     report.count += 1
@@ -72,7 +73,7 @@ def check_submission(path: Path) -> Report:
                     report.faults.append(f"{name}: more than {MOST_BYTES >> 20} MiB")
                 else:
                     with archive.open(name) as lines:
-                        _check_file(of_one, lines, report)
+                        _check_file(of_one, lines, report, most)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (
@@ -93,18 +94,18 @@ def _shown(name: str) -> str:
     return name if name.isprintable() and len(name) <= 60 else repr(name[:60])
 
 
-def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report) -> None:
+def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report, most: int) -> None:
     values: Counter[str] = Counter()
     found: deque[str] = deque(maxlen=1)  # The last, which may be of the number of rows.
     count = 0
     for count, fault in enumerate(_faults_of_lines(of_one, lines, values), start=1):
-        if count <= MOST_FAULTS:
+        if count <= most:
             report.faults.append(f"{of_one.file}{fault}")
         else:
             found.append(f"{of_one.file}{fault}")
     report.count += count
-    if count > MOST_FAULTS + 1:
-        report.faults.append(f"{of_one.file}: and {count - MOST_FAULTS - 1} more, the last:")
+    if count > most + 1:
+        report.faults.append(f"{of_one.file}: and {count - most - 1} more, the last:")
     report.faults += found
     total = report.rows[of_one.file] = sum(values.values())
     if of_one.values:

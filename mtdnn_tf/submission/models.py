@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,12 @@ from mtdnn_tf.serving.client import Client
 from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable
 from mtdnn_tf.serving.versions import versions
+from mtdnn_tf.submission.formats import GLUE_FILES
 
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVER_THREADS = 8  # Requests that are under way at once.
 PROBE = b"The lamp in the hall was still burning when the last of the guests had left."
+GLUE_TASKS = frozenset(of_one.task for of_one in GLUE_FILES)
 LOCAL_THREADS = 2  # One batch is tokenised while another is in the encoder.
 
 
@@ -70,8 +72,9 @@ def of_saved_model(path: Path) -> Iterator[Models]:
         if not found:
             raise UserError(f"{path} is no SavedModel: it has no {SAVED_MODEL_FILE} and no version")
         path = path / str(found[-1])
-    model = _loaded(path, str(path), _hash(path))
-    yield dict.fromkeys(model.fields, model)
+    with closing(Servable(path)) as servable:
+        model = _model(servable, str(path), _hash(path))
+        yield dict.fromkeys(model.fields, model)
 
 
 @contextmanager
@@ -115,14 +118,15 @@ def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[M
         known = [head.name for head in RunDirectory(workdir).read_experiment().heads]
         if task not in known:
             raise UserError(f"the run {workdir} has no task {task!r}{did_you_mean(task, known)}")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         models: dict[str, Model] = {}
         for number, workdir in enumerate(dict.fromkeys(chosen.values()), start=1):
             # The path that every submission takes, so that all say the same.
             exported = export(workdir, Path(folder) / str(number))
             run = RunDirectory(workdir)
             identity = _hash(run.checkpoints / "best") + _hash(run.config_file)
-            model = _loaded(exported, workdir, identity)
+            servable = stack.enter_context(closing(Servable(exported)))
+            model = _model(servable, workdir, identity)
             mine = {task for task in model.fields if chosen.get(task) == workdir}
             models |= dict.fromkeys(mine, model)
         yield models
@@ -137,14 +141,15 @@ def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
         evaluated = any(record["kind"] == "dev" for record in run.read_metrics())
         scores = run.best_dev()["scores"] if evaluated else {}
         for task in heads:
+            if task.name not in GLUE_TASKS:
+                continue
             score = scores.get(task.name, -math.inf)  # It may have no dev split.
             if task.name not in best or score > best[task.name][0]:
                 best[task.name] = (score, workdir)
     return {task: workdir for task, (_, workdir) in best.items()}
 
 
-def _loaded(folder: Path, name: str, identity: str) -> Model:
-    servable = Servable(folder)
+def _model(servable: Servable, name: str, identity: str) -> Model:
     fields = _tasks({key: list(value.inputs) for key, value in servable.signatures.items()})
     return Model(name, identity, fields, servable.run, LOCAL_THREADS)
 
