@@ -18,8 +18,13 @@ def _define_flags() -> None:
     flags.DEFINE_string("export_dir", None, "The model's folder, for all versions.", required=True)
     flags.DEFINE_integer("version", None, "By default one more than the highest.", lower_bound=1)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
-    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16", "int8"], "Of the encoder.")
-    flags.DEFINE_bool("freeze", False, "Make constants of the encoder's matrices.")
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        ["float32", "bfloat16", "int8"],
+        "Of the encoder; with int8 it computes in bfloat16.",
+    )
+    flags.DEFINE_bool("freeze", False, "Make constants of the encoder's weights.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:

@@ -139,6 +139,12 @@ def test_outputs_named_bytes_are_base64():
     assert json.loads(body) == {"predictions": [{"b64": "/w=="}]}
 
 
+def test_lists_in_lists_have_an_end():
+    with pytest.raises(ServingError, match="x: lists in lists, more than 16 deep") as caught:
+        to_array("x", json.loads("[" * 900 + "1" + "]" * 900), tf.int32.as_datatype_enum)
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_rows_need_outputs_of_one_size():
     with pytest.raises(ServingError, match="different batch sizes"):
         write_response({"x": np.zeros(2), "y": np.zeros(3)}, is_rows=True)

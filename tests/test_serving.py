@@ -100,7 +100,7 @@ def served(request, models, tmp_path_factory):
         pytest.skip("no tensorflow_model_server on the PATH, nor named by $TF_MODEL_SERVER")
     command = LOCAL if request.param == "local_server" else [REAL]
     log = tmp_path_factory.mktemp("log") / "log"
-    flags = [f"--model_base_path={models}", "--model_name=tiny", "--enable_cors_support"]
+    flags = [f"--model_base_path={models}", "--model_name=tiny", "--rest_api_enable_cors_support"]
     found = start([*command, *flags], log)
     yield found
     found.process.terminate()
@@ -428,6 +428,36 @@ def test_a_new_version_is_served_without_a_failed_request(models, tmp_path):
     log = (tmp_path / "log").read_text()
     assert "not tensorflow_model_server" in log
     assert log.index("version 2: loaded") < log.index("version 1: unloaded") < log.index("stopping")
+
+
+def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
+    """The file that `server_config` writes; version 2 answers a little otherwise."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "1").symlink_to(models / "1")
+    export(workdir, folder, precision="bfloat16")
+    flags = [f"--model_base_path={folder}", f"--output_dir={tmp_path / 'config'}"]
+    done = run("serving.server_config", *flags, "--stable=1", "--canary=2")
+    assert done.returncode == 0, done.stderr
+    config = f"--model_config_file={tmp_path / 'config/models.config'}"
+    served = start([*LOCAL, config], tmp_path / "log")
+    try:
+        for transport in ("grpc", "rest"):
+            answers = []
+            for chosen in (
+                {"label": "stable"},
+                {"version": 1},
+                {"label": "canary"},
+                {"version": 2},
+            ):
+                with served.client(transport, **chosen) as client:
+                    answers.append(client.predict("mood", ["the song is sad ."])[0].probabilities)
+            assert answers[0] == answers[1] != answers[2] == answers[3]
+    finally:
+        served.process.terminate()
+        served.process.wait(60)
+    done = run("serving.server_config", *flags, "--stable=0")
+    assert error_line(done).startswith("error: --stable: ")
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,20 @@ def _define_flags() -> None:
     flags.DEFINE_string("model_base_path", None, "The model's folder.", required=True)
     flags.DEFINE_integer("clients", 32, "Clients that ask at once.", 1, 256)
     flags.DEFINE_float("seconds", 120, "How long they ask.", 1, 600)
+    flags.DEFINE_integer("most_requests", 100_000, "Requests after which they stop.", 1)
     flags.DEFINE_float("most_growth", 5, "Most that memory may grow, in percent.")
 
 
 class _Clients:
     """Threads that ask until they are told to stop, and what came of it."""
 
-    def __init__(self, address: str, tasks: Sequence[tuple[str, bool]], count: int) -> None:
+    def __init__(
+        self, address: str, tasks: Sequence[tuple[str, bool]], count: int, most: int
+    ) -> None:
         self.seconds: list[float] = []
         self.errors: list[str] = []
         self.answered = [0] * count
-        self._address, self._tasks = address, tasks
+        self._address, self._tasks, self._most = address, tasks, most // count
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._ask, args=(number,), daemon=True)
@@ -72,7 +75,7 @@ class _Clients:
         draw = random.Random(seed)
         # One attempt: a retry would hide a failure.
         with Client(self._address, MODEL, attempts=1, timeout=60, concurrency=1) as client:
-            while not self._stopped.is_set():
+            while not self._stopped.is_set() and self.answered[seed] < self._most:
                 task, is_pair = draw.choice(self._tasks)
                 texts = [draw.choice(TEXTS) for _ in range(draw.choice([1, 1, 1, 4]))]
                 examples = [(text, draw.choice(TEXTS)) for text in texts] if is_pair else texts
@@ -144,7 +147,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
                     for name, inputs in signatures.items()
                     if f"{name}_tokens" in signatures
                 ]
-                clients = _Clients(address, tasks, values.clients)
+                clients = _Clients(address, tasks, values.clients, values.most_requests)
                 clients.start()
                 time.sleep(SETTLED * values.seconds)
                 before = _resident_mib(process)
@@ -158,7 +161,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
             after = _resident_mib(process)
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     growth = 100 * (after / before - 1)
     milliseconds = 1000 * np.array(clients.seconds)
     p50, p99 = np.percentile(milliseconds, [50, 99])

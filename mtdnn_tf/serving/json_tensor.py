@@ -13,6 +13,7 @@ import tensorflow as tf
 from mtdnn_tf.serving.status import ServingError
 
 BYTES_SUFFIX = "_bytes"
+MOST_AXES = 16  # Of a tensor.
 SHOWN = 100  # Characters of a value in an error message.
 
 
@@ -102,6 +103,8 @@ def to_array(name: str, value: Any, dtype: int) -> np.ndarray:
         shape.append(len(level))
         if not level:
             break
+        if len(shape) > MOST_AXES:
+            raise _invalid(f"{name}: lists in lists, more than {MOST_AXES} deep")
         level = level[0]
     flat: list[Any] = []
     _flatten(name, value, shape, 0, kind, flat)

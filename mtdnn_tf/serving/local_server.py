@@ -27,7 +27,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "rest_api_port", 8501, "Port of REST and the page; 0 takes a free one.", 0, 65535
     )
-    flags.DEFINE_bool("enable_cors_support", False, "Let pages of other origins ask.")
+    flags.DEFINE_bool("rest_api_enable_cors_support", False, "Let pages of other origins ask.")
     flags.DEFINE_float(
         "file_system_poll_wait_seconds", 1.0, "Pause between looks at the folders.", 0.1
     )
@@ -63,7 +63,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     except RuntimeError as error:
         raise UserError(f"cannot listen at {values.host}:{values.port}: {error}") from error
     rest = build_rest_server(
-        RestApi(manager, first, values.enable_cors_support), values.host, values.rest_api_port
+        RestApi(manager, first, values.rest_api_enable_cors_support),
+        values.host,
+        values.rest_api_port,
     )
     manager.start(values.file_system_poll_wait_seconds)
     rpc.start()

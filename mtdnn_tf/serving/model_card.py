@@ -50,7 +50,7 @@ Started from {encoder}; texts are cut at {length} word pieces. The
 licence of the encoder, and those of the data, apply to this model. {licence}
 """
 
-IN_8_BITS = "computes in bfloat16, and its matrices are kept in 8 bits"
+IN_8_BITS = "computes in bfloat16, and its matrices but for the embeddings are kept in 8 bits"
 
 
 def model_card(

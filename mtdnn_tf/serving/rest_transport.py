@@ -78,6 +78,13 @@ class RestTransport:
         body = {"signature_name": spec.signature_name, "inputs": columns}
         tree = self._ask(spec, ":predict", body)["outputs"]
         infos = self._outputs(spec)
+        for name in outputs:
+            if name not in infos:
+                raise ServingError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"output tensor alias not found in signature: {name} Outputs expected to be in "
+                    f"the set {{{','.join(sorted(infos))}}}.",
+                )
         if not isinstance(tree, dict):  # The name of an only output is left out.
             tree = dict.fromkeys(infos, tree)
         return {

@@ -42,7 +42,7 @@ def export(
         version: Number of the version; by default one more than the highest that is there.
         checkpoint: `best` or `last`.
         precision: What the encoder computes in and keeps its weights in; with `int8` it computes in
-            bfloat16 and keeps its matrices in 8 bits.
+            bfloat16 and keeps its matrices but for the embeddings in 8 bits.
         freeze: Whether the encoder's matrices are constants; see `ServedModel`.
 
     Returns:
@@ -58,7 +58,7 @@ def export(
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another --version")
     if precision == "int8" and freeze:
-        raise UserError("expected int8 or freeze, not both: a constant would be kept in full")
+        raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
     loaded = in_precision(load(workdir, checkpoint), policy)
     _check_names(loaded)

@@ -195,7 +195,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         raise UserError(f"--model_base_path: {folder} holds no version of a model")
     if values.canary is not None and values.stable is None:
         raise UserError("--canary: expected --stable beside it, the version that others are to get")
-    stable = values.stable or found[-1]
+    stable = found[-1] if values.stable is None else values.stable
     for name, number in (("stable", stable), ("canary", values.canary)):
         if number is not None and number not in found:
             known = ", ".join(map(str, found))

@@ -31,11 +31,11 @@ class ServedModel:
 
     Args:
         loaded: The trained model, whose weights are shared.
-        int8: Keeps the encoder's matrices in 8 bits, with a scale for each column; they are rounded,
-            so that answers move a little.
+        int8: Keeps the encoder's matrices, but for the tables of its embeddings, in 8 bits with a
+            scale for each column; they are rounded, so that answers move a little.
         freeze: Makes constants of the encoder's weights, but for the tables of its embeddings. The
-            matrix products then reorder them once, not for every request; each signature that is
-            used holds a copy of its own.
+            matrix products then reorder them once, not for every request; in memory each signature
+            that is used holds a copy of its own.
     """
 
     def __init__(self, loaded: MTDNN, *, freeze: bool = False, int8: bool = False) -> None:
@@ -43,7 +43,7 @@ class ServedModel:
         self._encoder = encoder_of(loaded.model)
         self._heads = heads_of(loaded.model)
         self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
-        self._encoded = _encoding(self._encoder, self._kept)
+        self._encoded = _encoding(self._encoder, self._kept, freeze)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -55,8 +55,8 @@ class ServedModel:
         * `serving_default`: rows of any tasks: `task`, `sentence1` and `sentence2` [n] string, the
           last not looked at for tasks over one text. Its outputs have room for the task with most
           classes; `score` is the probability of `label` where a task has labels.
-        * `all_single`, `all_pair`: every task over one text, or over two, for the same texts; its
-          outputs are called `<task>_label` and so on.
+        * `all_single`, `all_pair`: every task with a head over one text, or over two, for the same
+          texts; its outputs are called `<task>_label` and so on.
         * `encode`: `sentence1` to the vectors `cls`, `mean` (over its tokens) and `pooled` (what
           linear heads see), [n, hidden] float32.
         """
@@ -80,6 +80,10 @@ class ServedModel:
     def _tokens(self, task: TaskSpec, token_ids: tf.Tensor) -> Outputs:
         longest = self._encoder.config.max_position_embeddings
         ids, types = without_padding(token_ids, self._tokenizer.sep_id, longest)
+        known = tf.reduce_all(
+            (ids.flat_values >= 0) & (ids.flat_values < self._encoder.config.vocab_size)
+        )
+        tf.debugging.Assert(known, ["token_ids: expected ids of the vocabulary"])
         return self._answer(task, ragged_features(ids, types))
 
     def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
@@ -112,6 +116,11 @@ class ServedModel:
         }
 
     def _mixed(self, task: tf.Tensor, sentence1: tf.Tensor, sentence2: tf.Tensor) -> Outputs:
+        sizes = [tf.size(texts) for texts in (task, sentence1, sentence2)]
+        equal = tf.reduce_max(sizes) == tf.reduce_min(sizes)
+        tf.debugging.Assert(
+            equal, ["task, sentence1, sentence2: expected as many of each:", *sizes]
+        )
         tasks = list(self._loaded.tasks.values())
         names = [of_one.name for of_one in tasks]
         is_named = task[:, tf.newaxis] == tf.constant(names)
@@ -154,10 +163,13 @@ def _in_8_bits(kernel: keras.Variable) -> Callable[[], tf.Tensor]:
     return lambda: tf.cast(tf.cast(whole, tf.float32) * scale, kernel.dtype)
 
 
-def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs], Outputs]:
+def _encoding(
+    encoder: BertEncoder, kept: Sequence[Kept], freeze: bool
+) -> Callable[[Outputs], Outputs]:
     """An encoder as one function that all signatures call, so that its graph is there once.
 
-    For a single row, the usual request, it has a simpler graph.
+    For a single row, the usual request, it has a simpler graph, unless that would need the constants
+    of a frozen encoder twice.
     """
 
     def encoded(features: Outputs) -> Outputs:
@@ -166,6 +178,8 @@ def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs],
             return encoder(features, training=False)
 
     def run(features: Outputs) -> Outputs:
+        if freeze:
+            return encoded(features)
         grid = features["grid"]
         alone = features | {"grid": tf.reshape(grid, [1, -1])}
         return tf.cond(tf.shape(grid)[0] == 1, lambda: encoded(alone), lambda: encoded(features))
