@@ -430,6 +430,12 @@ def test_a_new_version_is_served_without_a_failed_request(models, tmp_path):
     assert log.index("version 2: loaded") < log.index("version 1: unloaded") < log.index("stopping")
 
 
+def test_outputs_that_there_are_not_are_told(client):
+    with pytest.raises(ServingError, match="alias not found in signature: men ") as caught:
+        client.call("encode", {"sentence1": ["a"]}, ["men"])
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
     """The file that `server_config` writes; version 2 answers a little otherwise."""
     folder = tmp_path / "tiny"

@@ -69,7 +69,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         raise UserError(f"--glue_dir: expected the folder of GLUE's files, found {values.glue_dir}")
     if values.check:
         glue_dir = Path(values.glue_dir) if values.glue_dir else None
-        return _check(Path(values.check), glue_dir, most=values.most_faults or sys.maxsize)
+        return _check(Path(values.check), glue_dir, values.most_faults or sys.maxsize)
     _check_flags(values)
     with _models(values) as models:
         if values.dev:
@@ -155,11 +155,11 @@ def _write(models: "Models", values: flags.FlagValues) -> int:
         one.of_one.name: one.model.name if one.model else f"the majority: {one.why_not}"
         for one in found
     }
-    return _check(output, glue_dir, remarks)
+    return _check(output, glue_dir, values.most_faults or sys.maxsize, remarks)
 
 
 def _check(
-    path: Path, glue_dir: Path | None, remarks: dict[str, str] | None = None, most: int = 1
+    path: Path, glue_dir: Path | None, most: int, remarks: dict[str, str] | None = None
 ) -> int:
     """Shows what is in a submission, and what is wrong with it, at most so many faults a file."""
     from rich.console import Console

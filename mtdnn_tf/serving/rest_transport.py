@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.serving.json_tensor import to_array
-from mtdnn_tf.serving.status import ServingError, code_of_http
+from mtdnn_tf.serving.status import ServingError, code_of_http, unknown_output
 from mtdnn_tf.serving.transport import FIRST_PAUSE, LONGEST_PAUSE, Security, Tensors
 
 
@@ -80,11 +80,7 @@ class RestTransport:
         infos = self._outputs(spec)
         for name in outputs:
             if name not in infos:
-                raise ServingError(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in "
-                    f"the set {{{','.join(sorted(infos))}}}.",
-                )
+                raise unknown_output(name, infos)
         if not isinstance(tree, dict):  # The name of an only output is left out.
             tree = dict.fromkeys(infos, tree)
         return {

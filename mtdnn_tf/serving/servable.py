@@ -16,7 +16,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.status import ServingError, code_of_number
+from mtdnn_tf.serving.status import ServingError, code_of_number, unknown_output
 from mtdnn_tf.serving.warmup import WARMUP_FILE
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -78,11 +78,7 @@ class Servable:
         _check_inputs(definition, inputs)
         for output in outputs:
             if output not in definition.outputs:
-                raise ServingError(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"output tensor alias not found in signature: {output} Outputs expected to be "
-                    f"in the set {{{','.join(sorted(definition.outputs))}}}.",
-                )
+                raise unknown_output(output, definition.outputs)
         wanted = outputs or sorted(definition.outputs)
         feeds = {definition.inputs[key].name: value for key, value in inputs.items()}
         try:

@@ -1,5 +1,7 @@
 """What can go wrong between a client and a model server, as gRPC and HTTP say it."""
 
+from collections.abc import Iterable
+
 import grpc
 
 from mtdnn_tf.errors import UserError
@@ -46,3 +48,12 @@ def code_of_http(status: int) -> grpc.StatusCode:
         if http_status == status:
             return code
     return grpc.StatusCode.UNKNOWN
+
+
+def unknown_output(name: str, known: Iterable[str]) -> ServingError:
+    """What the model server says where a signature has no such output."""
+    return ServingError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+        f"{{{','.join(sorted(known))}}}.",
+    )
