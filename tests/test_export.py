@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -26,9 +27,13 @@ import mtdnn_tf
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import encoder_of, padded_inputs
+from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving import saved_model
+from mtdnn_tf.serving.config_messages import BatchingParameters
+from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable, read_tensor
+from mtdnn_tf.serving.server_config import batching_parameters
 from mtdnn_tf.serving.signatures import mixed_answers, without_padding
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.serving.versions import versions
@@ -561,3 +566,35 @@ def test_the_card_has_the_figures_of_what_is_exported_alone(workdir, tmp_path, q
     card = (last / "MODEL_CARD.md").read_text()
     assert "Not measured for this checkpoint" in card
     assert "| mood dev |" not in card
+
+
+def test_the_files_beside_the_model_say_what_it_is(workdir, tmp_path, quick_save):
+    folder = export(workdir, tmp_path / "tiny", precision="int8")
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "here\nit computes in bfloat16, and its matrices but for the embeddings are" in card
+    data = json.loads((workdir / "data.json").read_text())
+    for split, of_split in data.items():
+        assert f"| {split} | {of_split['examples']} | `{of_split['key']}` |" in card
+    assert "`all_single` and `all_pair` (every fitting task" in card
+    written = (folder / "batching_params.pbtxt").read_text()
+    assert text_format.Parse(written, BatchingParameters()) == batching_parameters()
+
+
+def test_a_card_names_the_signatures_that_there_are(workdir):
+    experiment = mtdnn_tf.load(workdir).experiment
+    pairs = {name: task for name, task in experiment.tasks.items() if len(task.fields) == 2}
+    experiment = experiment.model_copy(update={"tasks": pairs})
+    card = model_card(RunDirectory(workdir), experiment, "tiny", 1, "best", "float32")
+    assert "`all_pair` (every fitting task" in card
+    assert "all_single" not in card
+
+
+@pytest.mark.parametrize("name", ["encode", "all_pair", "mood_tokens"])
+def test_a_task_that_is_called_as_a_signature_is_told(name, workdir, tmp_path, quick_save):
+    renamed = tmp_path / "renamed"
+    shutil.copytree(workdir, renamed)
+    config = renamed / "config.yaml"
+    config.write_text(re.sub(r"\bsame\b", name, config.read_text()))
+    with pytest.raises(UserError, match=f"the task '{name}' has the name of another signature"):
+        export(renamed, tmp_path / "tiny")
+    assert not (tmp_path / "tiny").exists()

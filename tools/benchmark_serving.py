@@ -6,10 +6,12 @@ Needs `pip install -c requirements.lock -e .[bench]`. Exports the run in each pr
 and asks all in turns for dev examples of its tasks over sentences and pairs: mixed batches of
 --batch_size, and one at a time. The peers are the encoder in transformers, padded to the longest of a
 batch, with the heads of the run; ONNX Runtime runs the graph that PyTorch exports. Printed are medians,
-their ratio to ONNX Runtime, and the largest difference of a probability (or score) from PyTorch; then
-what `all_single` costs beside one task.
+their ratio to ONNX Runtime, and the largest difference of a probability, and of a score, from PyTorch;
+then what `all_single` over --heads linear heads costs beside one of them. TensorFlow's memory comes from
+the system, as that of `mtdnn_tf.serving.local_server` does.
 """
 
+import os
 import random
 import statistics
 import tempfile
@@ -24,7 +26,7 @@ from absl import flags
 from mtdnn_tf import cli
 
 Row = tuple[str, str, str]  # Task, first text, second text ("" for tasks over one).
-Answer = Callable[[Sequence[Row]], np.ndarray]
+Answer = Callable[[Sequence[Row]], np.ndarray]  # First probability, or score, of each row.
 EXPORTS = {
     "float32": {"precision": "float32"},
     "float32, frozen": {"precision": "float32", "freeze": True},
@@ -41,6 +43,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("batch_size", 32, "Rows of a batch.", lower_bound=2)
     flags.DEFINE_integer("batches", 8, "Batches of a round.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Times that each is measured.", lower_bound=1)
+    flags.DEFINE_integer("heads", 16, "Heads of `all_single`.", lower_bound=2)
     flags.DEFINE_integer("threads", 0, "Threads of each; 0 is one for each core.")
 
 
@@ -80,21 +83,33 @@ def _served(folder: Path) -> Answer:
 
 
 def _measure(
-    answers: dict[str, Answer], batches: Sequence[Sequence[Row]], rounds: int
-) -> tuple[dict[str, float], dict[str, float]]:
+    answers: dict[str, Answer],
+    batches: Sequence[Sequence[Row]],
+    with_score: Sequence[str],
+    rounds: int,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Runs all in turns.
 
+    Args:
+        answers: What is asked, by its name.
+        batches: What it is asked.
+        with_score: Tasks that are answered with a score.
+        rounds: How often.
+
     Returns:
-        Median seconds of a batch, and the largest difference from PyTorch, both by name.
+        Median seconds of a batch, and the largest difference from PyTorch of a probability and of a
+        score, both by name.
     """
-    wanted = [answers[TORCH](batch) for batch in batches]
-    difference = {
-        name: max(
-            float(np.abs(answer(batch) - right).max())
-            for batch, right in zip(batches, wanted, strict=True)
-        )
-        for name, answer in answers.items()
-    }
+    is_score = np.array([row[0] in with_score for batch in batches for row in batch])
+
+    def all_rows(answer: Answer) -> np.ndarray:
+        return np.concatenate([answer(batch) for batch in batches])
+
+    wanted = all_rows(answers[TORCH])
+    difference = {}
+    for name, answer in answers.items():
+        distance = np.abs(all_rows(answer) - wanted)
+        difference[name] = tuple(float(distance[of].max()) for of in (~is_score, is_score))
     seconds: dict[str, list[float]] = {name: [] for name in answers}
     for _ in range(rounds):
         for name, answer in answers.items():
@@ -105,28 +120,41 @@ def _measure(
     return {name: statistics.median(values) for name, values in seconds.items()}, difference
 
 
-def _all_single(folder: Path, rows: Sequence[Row], rounds: int) -> tuple[float, float, int]:
-    """Median seconds of one task, and of all tasks over one text, for the same batch; how many."""
-    from mtdnn_tf.serving.servable import Servable
+def _all_single(loaded: Any, rows: Sequence[Row], heads: int, rounds: int) -> tuple[float, float]:
+    """Median seconds of one task, and of so many over one text, for the same batch."""
+    import tensorflow as tf
 
-    servable = Servable(folder)
-    texts = np.array([row[1].encode() for row in rows], object)
-    outputs = servable.signatures["all_single"].outputs
-    tasks = sorted({name.removesuffix("_label") for name in outputs if name.endswith("_label")})
-    (field,) = servable.signatures[tasks[0]].inputs
-    seconds: dict[str, list[float]] = {tasks[0]: [], "all_single": []}
-    for number in range(2 * rounds + 1):
-        for signature, inputs in ((tasks[0], {field: texts}), ("all_single", {"sentence1": texts})):
+    from mtdnn_tf.loading import MTDNN
+    from mtdnn_tf.modeling import build_mtdnn, encoder_of
+    from mtdnn_tf.serving.signatures import ServedModel
+
+    single = next(task for task in loaded.experiment.heads if len(task.fields) == 1)
+    names = [f"{single.name}_{number}" for number in range(heads)]
+    tasks = {name: single.model_copy(update={"name": name}) for name in names}
+    experiment = loaded.experiment.model_copy(update={"tasks": tasks})
+    encoder = encoder_of(loaded.model)
+    model = build_mtdnn(encoder.config, experiment.heads, pooling=encoder.pooling)
+    encoder_of(model).set_weights(encoder.get_weights())
+    signatures = ServedModel(MTDNN(model, experiment, loaded.tokenizer)).signatures()
+    texts = tf.constant([row[1] for row in rows])
+    asked = {
+        names[0]: {single.fields[0]: texts},
+        "all_single": {"sentence1": texts},
+    }
+    seconds: dict[str, list[float]] = {signature: [] for signature in asked}
+    for number in range(4 * rounds + 1):
+        for signature, inputs in asked.items():
             start = time.perf_counter()
-            servable.run(signature, inputs)
+            signatures[signature](**inputs)
             if number:  # The first builds the graph.
                 seconds[signature].append(time.perf_counter() - start)
     one, every = (statistics.median(values) for values in seconds.values())
-    return one, every, len(tasks)
+    return one, every
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")  # Read at the import.
     import tensorflow as tf
     from benchmarking.transformers_peers import TransformersPeers
 
@@ -137,6 +165,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     if values.threads:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)
     loaded = load(values.workdir)
+    with_score = [name for name in loaded.tasks if loaded.head(name).has_score]
     size = values.batch_size
     rows = _rows(loaded, Path(values.data_dir), size * values.batches)
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
@@ -153,16 +182,17 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
             (f"batches of {size}", batches),
             ("one at a time", [[row] for row in rows[: 2 * size]]),
         ):
-            seconds, difference = _measure(answers, chosen, values.rounds)
+            seconds, difference = _measure(answers, chosen, with_score, values.rounds)
             count = len(chosen[0])
-            print(f"{title:24s} examples/s    ms  / ONNX Runtime  largest difference")
+            print(f"{title:24s} examples/s    ms  / ONNX Runtime  probability    score")
             for name in answers:
                 print(
                     f"{name:24s} {count / seconds[name]:10,.0f} {1000 * seconds[name]:5.1f} "
-                    f"{seconds[ONNX] / seconds[name]:15.2f} {difference[name]:19.1e}"
+                    f"{seconds[ONNX] / seconds[name]:15.2f} {difference[name][0]:12.1e}"
+                    f" {difference[name][1]:8.1e}"
                 )
-        one, every, tasks = _all_single(folders["float32"], batches[0], values.rounds)
-        print(f"all_single, {tasks} tasks, takes {every / one:.3f} times as long as one of them")
+        one, every = _all_single(loaded, batches[0], values.heads, values.rounds)
+        print(f"all_single, {values.heads} heads, takes {every / one:.3f} times as long as one")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 from keras import KerasTensor, layers, ops
@@ -42,10 +43,13 @@ class AttentionLayout:
         grids: One grid; or several, one after another, for rows of different lengths.
         gather: `[tokens, heads] int32`, where each head of a token stands among those of all grids,
             one grid after another; None where tokens are the slots.
+        has_several: Scalar bool, false where all rows are in the first grid and the others are
+            empty: they are then left out. None where there is one grid.
     """
 
     grids: tuple[AttentionGrid, ...]
     gather: KerasTensor | None = None
+    has_several: KerasTensor | None = None
 
 
 class SelfAttention(layers.Layer):
@@ -83,8 +87,19 @@ class SelfAttention(layers.Layer):
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
         query = self.query(tokens) * self.config.head_size**-0.5
         key, value = self.key(tokens), self.value(tokens)
-        contexts = [self._attend(query, key, value, grid, seed, training) for grid in layout.grids]
-        context = contexts[0] if len(contexts) == 1 else ops.concatenate(contexts, axis=0)
+
+        def attend(grid: AttentionGrid) -> KerasTensor:
+            return self._attend(query, key, value, grid, seed, training)
+
+        def attend_all() -> KerasTensor:
+            return ops.concatenate([attend(grid) for grid in layout.grids], axis=0)
+
+        first = partial(attend, layout.grids[0])
+        context = (
+            first()
+            if layout.has_several is None
+            else ops.cond(layout.has_several, attend_all, first)
+        )
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)
         return self.project(ops.reshape(context, (-1, self.config.hidden_size)))

@@ -203,11 +203,8 @@ def ragged_layout(inputs: dict[str, KerasTensor], heads: int) -> AttentionLayout
     """Attention within the examples of a ragged batch, one row each.
 
     `GROUPED` examples and more are divided by their lengths among `GROUPS` grids, so that short ones
-    are not padded to the longest of the batch. Fewer are in one grid, and the others are empty. One
-    alone, where the graph knows it, is its own grid.
+    are not padded to the longest of the batch. Fewer are in one grid, and the others are empty.
     """
-    if inputs["grid"].shape[0] == 1:
-        return _one_row(ops.shape(inputs["token_ids"])[0], heads)
     lengths = ops.sum(ops.cast(ops.greater_equal(inputs["grid"], 0), "int32"), axis=1)
     order = ops.argsort(lengths, axis=0)
     slots, lengths = ops.take(inputs["grid"], order, axis=0), ops.take(lengths, order, axis=0)
@@ -223,7 +220,7 @@ def ragged_layout(inputs: dict[str, KerasTensor], heads: int) -> AttentionLayout
     start = ops.take(ops.cumsum(sizes) - sizes, number) + inputs["position_ids"]
     head = (row % size)[:, None] * heads + ops.arange(heads, dtype="int32")
     gather = start[:, None] + head * ops.take(widths, number)[:, None]
-    return AttentionLayout(tuple(grids), gather)
+    return AttentionLayout(tuple(grids), gather, ops.greater(count, size))
 
 
 def _grid(slots: KerasTensor, heads: int) -> AttentionGrid:
@@ -233,14 +230,6 @@ def _grid(slots: KerasTensor, heads: int) -> AttentionGrid:
     head = ops.arange(heads, dtype="int32")[:, None]
     gather = ops.maximum(slots, 0)[:, None] * heads + head
     return AttentionGrid(rows, length, bias, gather)
-
-
-def _one_row(tokens: KerasTensor, heads: int) -> AttentionLayout:
-    """All tokens see all."""
-    token, head = ops.arange(tokens, dtype="int32"), ops.arange(heads, dtype="int32")
-    gather = (token * heads + head[:, None])[None]
-    grid = AttentionGrid(1, tokens, ops.zeros((1, 1, 1, 1)), gather)
-    return AttentionLayout((grid,), token[:, None] + head * tokens)
 
 
 def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:

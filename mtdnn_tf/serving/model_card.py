@@ -5,6 +5,7 @@ from importlib.metadata import version
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.serving.signatures import TOGETHER
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import METRIC_NAMES
 
@@ -29,7 +30,7 @@ curl http://localhost:8501/v1/models/{name}:predict -d '{request}'
 ```
 
 Beside a signature for each task there are `<task>_tokens` (word pieces in), `serving_default` (rows of
-any tasks: `task`, `sentence1`, `sentence2`), `all_single` and `all_pair` (every task for the same
+any tasks: `task`, `sentence1`, `sentence2`), {together} (every fitting task for the same
 texts), and `encode` (vectors). `saved_model_cli show --dir . --all` lists inputs and outputs; in Python,
 `import tensorflow_text` before loading.
 
@@ -80,6 +81,11 @@ def model_card(
         version=version("mtdnn_tf"),
         tasks="".join(_task_row(task, experiment) for task in experiment.tasks.values()),
         request=f'{{"signature_name": "{first.name}", "instances": [{{{values}}}]}}',
+        together=" and ".join(
+            f"`{signature}`"
+            for signature, texts in TOGETHER.items()
+            if any(len(task.fields) == texts for task in experiment.heads)
+        ),
         metrics=_metrics(directory, checkpoint),
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",

@@ -10,6 +10,7 @@ from typing import Literal
 import tensorflow as tf
 from google.protobuf import text_format
 
+from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, in_precision, load
 from mtdnn_tf.pretrained import licences
@@ -60,8 +61,8 @@ def export(
     if precision == "int8" and freeze:
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
+    _check_names(RunDirectory(workdir).read_experiment())
     loaded = in_precision(load(workdir, checkpoint), policy)
-    _check_names(loaded)
     partial = export_dir / f".partial-{version}-{os.getpid()}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
@@ -84,10 +85,10 @@ def export(
     return folder
 
 
-def _check_names(loaded: MTDNN) -> None:
+def _check_names(experiment: Experiment) -> None:
     """Raises a UserError where two signatures would have the same name."""
-    others = {*RESERVED, *map(TOKENS.format, loaded.tasks)}
-    for name in loaded.tasks:
+    others = {*RESERVED, *map(TOKENS.format, experiment.tasks)}
+    for name in experiment.tasks:
         if name in others:
             raise UserError(f"the task {name!r} has the name of another signature; rename it")
 

@@ -13,10 +13,11 @@ from mtdnn_tf.training.losses import relevance_of
 
 Outputs = dict[str, tf.Tensor]
 Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
-MIXED, ALL_SINGLE, ALL_PAIR, ENCODE = "serving_default", "all_single", "all_pair", "encode"
+MIXED, ENCODE = "serving_default", "encode"
+TOGETHER = {"all_single": 1, "all_pair": 2}  # Texts that the tasks of a signature take.
 TOKENS = "{}_tokens"
 TEXTS = ("sentence1", "sentence2")
-RESERVED = (MIXED, ALL_SINGLE, ALL_PAIR, ENCODE)
+RESERVED = (MIXED, *TOGETHER, ENCODE)
 
 
 class ServedModel:
@@ -43,7 +44,7 @@ class ServedModel:
         self._encoder = encoder_of(loaded.model)
         self._heads = heads_of(loaded.model)
         self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
-        self._encoded = _encoding(self._encoder, self._kept, freeze)
+        self._encoded = _encoding(self._encoder, self._kept)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -63,7 +64,7 @@ class ServedModel:
         tasks = self._loaded.tasks
         heads = self._loaded.experiment.heads
         found = {MIXED: _traced(self._mixed, _strings("task", *TEXTS))}
-        for number, name in ((1, ALL_SINGLE), (2, ALL_PAIR)):
+        for name, number in TOGETHER.items():
             fitting = [task for task in heads if len(task.fields) == number]
             if fitting:
                 found[name] = _traced(partial(self._all, fitting), _strings(*TEXTS[:number]))
@@ -83,8 +84,9 @@ class ServedModel:
         known = tf.reduce_all(
             (ids.flat_values >= 0) & (ids.flat_values < self._encoder.config.vocab_size)
         )
-        tf.debugging.Assert(known, ["token_ids: expected ids of the vocabulary"])
-        return self._answer(task, ragged_features(ids, types))
+        check = tf.debugging.Assert(known, ["token_ids: expected ids of the vocabulary"])
+        (flat,) = _after([check], ids.flat_values)
+        return self._answer(task, ragged_features(ids.with_flat_values(flat), types))
 
     def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
         head = self._loaded.head(task.name)
@@ -118,9 +120,10 @@ class ServedModel:
     def _mixed(self, task: tf.Tensor, sentence1: tf.Tensor, sentence2: tf.Tensor) -> Outputs:
         sizes = [tf.size(texts) for texts in (task, sentence1, sentence2)]
         equal = tf.reduce_max(sizes) == tf.reduce_min(sizes)
-        tf.debugging.Assert(
+        check = tf.debugging.Assert(
             equal, ["task, sentence1, sentence2: expected as many of each:", *sizes]
         )
+        task, sentence1, sentence2 = _after([check], task, sentence1, sentence2)
         tasks = list(self._loaded.tasks.values())
         names = [of_one.name for of_one in tasks]
         is_named = task[:, tf.newaxis] == tf.constant(names)
@@ -163,26 +166,13 @@ def _in_8_bits(kernel: keras.Variable) -> Callable[[], tf.Tensor]:
     return lambda: tf.cast(tf.cast(whole, tf.float32) * scale, kernel.dtype)
 
 
-def _encoding(
-    encoder: BertEncoder, kept: Sequence[Kept], freeze: bool
-) -> Callable[[Outputs], Outputs]:
-    """An encoder as one function that all signatures call, so that its graph is there once.
+def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs], Outputs]:
+    """An encoder as one function that all signatures call, so that its graph is there once."""
 
-    For a single row, the usual request, it has a simpler graph, unless that would need the constants
-    of a frozen encoder twice.
-    """
-
-    def encoded(features: Outputs) -> Outputs:
+    def run(features: Outputs) -> Outputs:
         values = [(variable, give()) for variable, give in kept]
         with keras.StatelessScope(state_mapping=values):
             return encoder(features, training=False)
-
-    def run(features: Outputs) -> Outputs:
-        if freeze:
-            return encoded(features)
-        grid = features["grid"]
-        alone = features | {"grid": tf.reshape(grid, [1, -1])}
-        return tf.cond(tf.shape(grid)[0] == 1, lambda: encoded(alone), lambda: encoded(features))
 
     shapes = input_shapes("ragged")
     specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
@@ -231,15 +221,26 @@ def without_padding(
     position = tf.range(tf.shape(token_ids)[1]) + 1
     lengths = tf.reduce_max(separates * position, axis=1)
     lengths = tf.maximum(lengths, 0)  # The maximum of nothing is below 0.
-    tf.debugging.assert_positive(lengths, f"token_ids: expected [SEP], id {sep_id}, in each row")
-    tf.debugging.assert_less_equal(
-        lengths, longest, f"token_ids: expected {longest} tokens a row at most"
-    )
+    checks = [
+        tf.debugging.assert_positive(
+            lengths, f"token_ids: expected [SEP], id {sep_id}, in each row"
+        ),
+        tf.debugging.assert_less_equal(
+            lengths, longest, f"token_ids: expected {longest} tokens a row at most"
+        ),
+    ]
+    (lengths,) = _after(checks, lengths)
     type_ids = tf.minimum(tf.cumsum(separates, axis=1, exclusive=True), 1)
     return (
         tf.RaggedTensor.from_tensor(token_ids, lengths),
         tf.RaggedTensor.from_tensor(type_ids, lengths),
     )
+
+
+def _after(checks: Sequence[tf.Operation], *tensors: tf.Tensor) -> list[tf.Tensor]:
+    """The tensors once the checks have passed: what is computed from them has no say before."""
+    with tf.control_dependencies(checks):
+        return [tf.identity(tensor) for tensor in tensors]
 
 
 def answers(task: TaskSpec, logits: tf.Tensor) -> Outputs:
