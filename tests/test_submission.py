@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -20,6 +21,8 @@ from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import read_predictions
 from mtdnn_tf.serving.saved_model import export
+from mtdnn_tf.serving.servable import Servable
+from mtdnn_tf.submission import models as models_module
 from mtdnn_tf.submission.answering import BATCH_SIZE
 from mtdnn_tf.submission.check import check_submission
 from mtdnn_tf.submission.dev_scores import score_dev
@@ -225,6 +228,15 @@ def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_pa
     assert "not scored, for want of a model or a dev file: SST-2, MRPC, MNLI-mm" in done.stdout
 
 
+def test_a_terminal_has_a_bar_for_each_file(glue, exported):
+    flags = (f"--glue_dir={glue}", f"--saved_model={exported / '1'}", "--dev")
+    done = run("", *flags, script=TOOL, env={"FORCE_COLOR": "1", "COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)
+    for name in ("CoLA dev", "STS-B dev", "MNLI-m dev_matched", "RTE dev"):
+        assert re.search(rf"^{name} +━+ +40/40 ", printed, re.MULTILINE), printed
+
+
 @pytest.fixture(scope="module")
 def cut_off(models, glue, tmp_path_factory):
     """The folder of a submission that was cut off, when two files and a part were done."""
@@ -328,6 +340,39 @@ def test_each_task_is_answered_by_the_run_with_the_best_dev_score(workdir, tmp_p
     with of_runs(runs, {}) as found:
         names = {task: model.name for task, model in found.items()}
     assert names == {"cola": runs[0], "rte": runs[1], "stsb": runs[0], "mnli": runs[0]}
+
+
+def test_one_run_is_in_memory_at_a_time(workdir, tmp_path, monkeypatch):
+    loaded = []
+
+    class Counted(Servable):
+        def __init__(self, folder):
+            super().__init__(folder)
+            loaded.append(folder.parent.name)
+            assert len(loaded) == 1
+
+        def close(self):
+            super().close()
+            loaded.clear()
+
+    monkeypatch.setattr(models_module, "Servable", Counted)
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    runs = [str(workdir), str(other)]
+    with of_runs([], {"rte": runs[0], "mnli": runs[1]}) as found:
+        assert loaded == []
+        inputs = {"sentence1": np.array([b"a"], object), "sentence2": np.array([b"b"], object)}
+        of_mnli = dict(zip(found["mnli"].fields["mnli"], inputs.values(), strict=True))
+        seen = []
+        for task, columns in (("rte", inputs), ("rte", inputs), ("mnli", of_mnli), ("rte", inputs)):
+            assert found[task].call(task, columns, ["label"])["label"].shape == (1,)
+            seen += loaded
+        assert seen == ["1", "1", "2", "1"]
+    assert loaded == []
+
+
+def test_single_tasks_may_be_given_to_runs(workdir, tmp_path):
+    runs = [str(workdir), str(shutil.copytree(workdir, tmp_path / "other"))]
     with of_runs([], {"rte": runs[0], "mnli": runs[1]}) as found:
         assert {task: model.name for task, model in found.items()} == {
             "rte": runs[0], "mnli": runs[1],

@@ -3,10 +3,12 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -73,8 +75,9 @@ def of_saved_model(path: Path) -> Iterator[Models]:
             raise UserError(f"{path} is no SavedModel: it has no {SAVED_MODEL_FILE} and no version")
         path = path / str(found[-1])
     with closing(Servable(path)) as servable:
-        model = _model(servable, str(path), _hash(path))
-        yield dict.fromkeys(model.fields, model)
+        fields = _tasks({key: list(value.inputs) for key, value in servable.signatures.items()})
+        model = Model(str(path), _hash(path), fields, servable.run, LOCAL_THREADS)
+        yield dict.fromkeys(fields, model)
 
 
 @contextmanager
@@ -106,6 +109,8 @@ def of_server(address: str, model: str, timeout: float) -> Iterator[Models]:
 def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[Models]:
     """The tasks of runs, each of the run whose best checkpoint has the highest dev score for it.
 
+    One run is in memory at a time, so all batches for one have to be answered before another is asked.
+
     Args:
         workdirs: The run directories.
         task_runs: Task to the run directory that answers it, whatever the scores.
@@ -118,18 +123,50 @@ def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[M
         known = [head.name for head in RunDirectory(workdir).read_experiment().heads]
         if task not in known:
             raise UserError(f"the run {workdir} has no task {task!r}{did_you_mean(task, known)}")
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryDirectory() as folder, closing(_LastAsked()) as loaded:
         models: dict[str, Model] = {}
         for number, workdir in enumerate(dict.fromkeys(chosen.values()), start=1):
             # The path that every submission takes, so that all say the same.
             exported = export(workdir, Path(folder) / str(number))
             run = RunDirectory(workdir)
             identity = _hash(run.checkpoints / "best") + _hash(run.config_file)
-            servable = stack.enter_context(closing(Servable(exported)))
-            model = _model(servable, workdir, identity)
-            mine = {task for task in model.fields if chosen.get(task) == workdir}
+            tasks = run.read_experiment().tasks
+            fields = {name: task.fields for name, task in tasks.items()}
+            call = partial(loaded.call, exported)
+            model = Model(workdir, identity, fields, call, LOCAL_THREADS)
+            mine = {task for task in fields if chosen.get(task) == workdir}
             models |= dict.fromkeys(mine, model)
         yield models
+
+
+class _LastAsked:
+    """Exported models, of which only the one that was asked last is in memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._folder: Path | None = None
+        self._servable: Servable | None = None
+
+    def call(
+        self,
+        folder: Path,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Answers one batch, see `Call`; nobody may be waiting for another model."""
+        with self._lock:
+            if self._servable is None or folder != self._folder:
+                self.close()
+                self._servable, self._folder = Servable(folder), folder
+            servable = self._servable
+        return servable.run(signature, inputs, outputs)
+
+    def close(self) -> None:
+        """Frees the memory."""
+        if self._servable:
+            self._servable.close()
+        self._servable = None
 
 
 def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
@@ -147,11 +184,6 @@ def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
             if task.name not in best or score > best[task.name][0]:
                 best[task.name] = (score, workdir)
     return {task: workdir for task, (_, workdir) in best.items()}
-
-
-def _model(servable: Servable, name: str, identity: str) -> Model:
-    fields = _tasks({key: list(value.inputs) for key, value in servable.signatures.items()})
-    return Model(name, identity, fields, servable.run, LOCAL_THREADS)
 
 
 def _tasks(signatures: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
