@@ -6,12 +6,14 @@ import shutil
 import sys
 from functools import partial
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from test_ranking import add_answers
 from test_serving import browser  # noqa: F401 - a fixture
@@ -19,12 +21,15 @@ from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.predictions import DevPredictions
 from mtdnn_tf.reporting import page as page_module
 from mtdnn_tf.reporting.calibration import reliability
+from mtdnn_tf.reporting.figures import answers
 from mtdnn_tf.reporting.page import write_report
-from mtdnn_tf.reporting.run_record import RunRecord
+from mtdnn_tf.reporting.run_record import RunRecord, Split
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.tasks.spec import TaskSpec
 
 
 class Page(HTMLParser):
@@ -278,3 +283,29 @@ def test_a_certain_answer_is_in_the_last_bin():
     found = reliability(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
     assert found.count.tolist() == [2]
     assert found.error == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("count", "written"), [(2, 4), (16, 256), (17, 0), (60, 0)])
+def test_a_confusion_of_many_labels_has_no_numbers_and_room_for_their_names(count, written):
+    names = tuple(f"topic {number}" for number in range(count))
+    task = TaskSpec(
+        name="topics", kind="single_classification", fields=("text",), labels=names,
+        metrics=("accuracy",), splits={},
+    )  # fmt: skip
+    right = np.arange(3 * count) % count
+    said = np.where(right == 0, 1, right)  # The first is always taken for the second.
+    found = DevPredictions(
+        uids=[str(row) for row in right], labels=right, predictions=said,
+        probabilities=np.eye(count)[said], groups=None,
+    )  # fmt: skip
+    figure = answers(Split(task, "dev", found))
+    axes = figure.axes[0]
+    assert len(axes.texts) == written
+    expected = np.eye(count)
+    expected[0, :2] = 0, 1
+    np.testing.assert_allclose(axes.images[0].get_array(), expected)
+    FigureCanvasAgg(figure).draw()
+    ticks = axes.get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == list(names)
+    boxes = sorted((tick.get_window_extent() for tick in ticks), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))

@@ -181,7 +181,7 @@ def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path)
 
 WRITE_CONFIG = ("mtdnn_tf.run_directory:RunDirectory.write_experiment", 1, "before")
 FIRST_LOOP = ("mtdnn_tf.run_directory:RunDirectory.append_metrics", 1, "before")
-OPEN_DATA = "mtdnn_tf.training.training:open_run_data"
+OPEN_DATA = "mtdnn_tf.training.run:open_run_data"
 
 
 def test_sigterm_while_starting_is_heeded_as_well(experiment, unbroken, tmp_path):

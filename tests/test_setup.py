@@ -8,9 +8,9 @@ from mtdnn_tf.config import TrainingSettings
 from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.modeling import encoder_of
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.training.run import TrainingRun
 from mtdnn_tf.training.setup import uses_xla
 from mtdnn_tf.training.trainer import Trainer
-from mtdnn_tf.training.training import TrainingRun
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ pretrained.load_encoder_weights = load
 from mtdnn_tf.train import main
 main()
 """
-LOG_LOOP = "mtdnn_tf.training.training:TrainingRun._log_loop"
+LOG_LOOP = "mtdnn_tf.training.training:TrainingLoop._log_loop"
 SECONDS = 240  # Most that two workers take, on two cores that others use as well.
 # A script that imports TensorFlow before the binary does has to be as quiet as the binary.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -40,7 +40,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     import tensorflow as tf
 
     from mtdnn_tf.run_directory import RunDirectory
-    from mtdnn_tf.training.training import TrainingRun
+    from mtdnn_tf.training.run import TrainingRun
 
     with tempfile.TemporaryDirectory() as folder:
         trainers = {

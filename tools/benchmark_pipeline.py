@@ -34,7 +34,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
 
     from mtdnn_tf.data.pipeline import as_dataset
     from mtdnn_tf.run_directory import RunDirectory
-    from mtdnn_tf.training.training import TrainingRun
+    from mtdnn_tf.training.run import TrainingRun
 
     with tempfile.TemporaryDirectory() as folder:
         run = TrainingRun(experiment, RunDirectory(folder))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.training.training import TrainingRun
+from mtdnn_tf.training.run import TrainingRun
 
 STEPS = 2  # After a first one, which is slow: it is traced.
 
