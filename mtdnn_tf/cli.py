@@ -57,6 +57,14 @@ def run(
     app.run(guarded, flags_parser=_parse)
 
 
+def take_memory_from_the_system() -> None:
+    """Before TensorFlow is imported: no pool of oneDNN's own, which keeps the most it ever held.
+
+    For processes that load one model after another.
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+
+
 def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a wrong one is told in a line, where absl has several."""
     try:

@@ -237,7 +237,7 @@ def rows_of(signature, loaded, count):
 
 
 def test_a_row_is_answered_alike_alone_and_among_any_number_of_others(server, loaded):
-    """One row, less than eight, and eight and more are attended to in other ways."""
+    """Less than eight rows, and eight and more, are attended to in other ways."""
     for name in server.signatures:
         whole = rows_of(name, loaded, 9)
         expected = ask(server, name, **whole)

@@ -305,7 +305,10 @@ def test_a_confusion_of_many_labels_has_no_numbers_and_room_for_their_names(coun
     expected[0, :2] = 0, 1
     np.testing.assert_allclose(axes.images[0].get_array(), expected)
     FigureCanvasAgg(figure).draw()
-    ticks = axes.get_yticklabels()
-    assert [tick.get_text() for tick in ticks] == list(names)
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [tick.get_text() for tick in ticks] == list(names)
     boxes = sorted((tick.get_window_extent() for tick in ticks), key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
+    # Those of x are rotated: their lines of text need as much room as those of y.
+    (first, _), (second, _) = axes.transData.transform([(0, 0), (1, 0)])
+    assert second - first >= boxes[0].height - 1

@@ -342,7 +342,9 @@ def test_each_task_is_answered_by_the_run_with_the_best_dev_score(workdir, tmp_p
     assert names == {"cola": runs[0], "rte": runs[1], "stsb": runs[0], "mnli": runs[0]}
 
 
-def test_one_run_is_in_memory_at_a_time(workdir, tmp_path, monkeypatch):
+def test_tasks_may_be_given_to_runs_of_which_one_is_in_memory_at_a_time(
+    workdir, tmp_path, monkeypatch
+):
     loaded = []
 
     class Counted(Servable):
@@ -360,6 +362,8 @@ def test_one_run_is_in_memory_at_a_time(workdir, tmp_path, monkeypatch):
     shutil.copytree(workdir, other)
     runs = [str(workdir), str(other)]
     with of_runs([], {"rte": runs[0], "mnli": runs[1]}) as found:
+        names = {task: model.name for task, model in found.items()}
+        assert names == {"rte": runs[0], "mnli": runs[1]}
         assert loaded == []
         inputs = {"sentence1": np.array([b"a"], object), "sentence2": np.array([b"b"], object)}
         of_mnli = dict(zip(found["mnli"].fields["mnli"], inputs.values(), strict=True))
@@ -369,14 +373,8 @@ def test_one_run_is_in_memory_at_a_time(workdir, tmp_path, monkeypatch):
             seen += loaded
         assert seen == ["1", "1", "2", "1"]
     assert loaded == []
-
-
-def test_single_tasks_may_be_given_to_runs(workdir, tmp_path):
-    runs = [str(workdir), str(shutil.copytree(workdir, tmp_path / "other"))]
-    with of_runs([], {"rte": runs[0], "mnli": runs[1]}) as found:
-        assert {task: model.name for task, model in found.items()} == {
-            "rte": runs[0], "mnli": runs[1],
-        }  # fmt: skip
+    with pytest.raises(RuntimeError, match="was closed"):
+        found["rte"].call("rte", inputs)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from mtdnn_tf.data import sources
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.tasks import TaskSpec, builtin_tasks, resolve_task
+from mtdnn_tf.tasks import TaskSpec, builtin_tasks, metrics, resolve_task
 
 OWN_TASK = {
     "kind": "single_classification",
@@ -207,7 +208,7 @@ def test_a_mistake_is_one_line_that_names_task_and_field(name, override, message
 
 def test_what_a_task_is_can_be_read_without_tensorflow():
     code = (
-        "import sys, mtdnn_tf.tasks.metrics, mtdnn_tf.data.sources;"
+        f"import sys, {metrics.__name__}, {sources.__name__};"
         "print({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -71,6 +71,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         glue_dir = Path(values.glue_dir) if values.glue_dir else None
         return _check(Path(values.check), glue_dir, values.most_faults or sys.maxsize)
     _check_flags(values)
+    cli.take_memory_from_the_system()
     with _models(values) as models:
         if values.dev:
             _score(models, Path(values.glue_dir))

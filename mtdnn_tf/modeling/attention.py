@@ -44,7 +44,7 @@ class AttentionLayout:
         gather: `[tokens, heads] int32`, where each head of a token stands among those of all grids,
             one grid after another; None where tokens are the slots.
         has_several: Scalar bool, false where all rows are in the first grid and the others are
-            empty: they are then left out. None where there is one grid.
+            empty: they are then left out. Needed where there are several grids.
     """
 
     grids: tuple[AttentionGrid, ...]
@@ -96,9 +96,7 @@ class SelfAttention(layers.Layer):
 
         first = partial(attend, layout.grids[0])
         context = (
-            first()
-            if layout.has_several is None
-            else ops.cond(layout.has_several, attend_all, first)
+            first() if len(layout.grids) == 1 else ops.cond(layout.has_several, attend_all, first)
         )
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)

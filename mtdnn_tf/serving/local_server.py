@@ -6,7 +6,6 @@ It speaks the gRPC and REST API of tensorflow_model_server, which it is not: req
 clients are not batched, and nothing is tuned. `/` is a page to try the tasks on.
 """
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -38,9 +37,7 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    # The pool of oneDNN's own allocator never shrinks, so that two versions at once would leave their
-    # memory behind; it is also slower. TensorFlow reads this when it is imported.
-    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+    cli.take_memory_from_the_system()
     import tensorflow as tf
 
     from mtdnn_tf.serving.grpc_service import build_grpc_server

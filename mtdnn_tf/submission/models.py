@@ -146,6 +146,7 @@ class _LastAsked:
         self._lock = Lock()
         self._folder: Path | None = None
         self._servable: Servable | None = None
+        self._closed = False
 
     def call(
         self,
@@ -156,14 +157,21 @@ class _LastAsked:
     ) -> dict[str, np.ndarray]:
         """Answers one batch, see `Call`; nobody may be waiting for another model."""
         with self._lock:
+            if self._closed:  # By Ctrl-C, with batches still waiting.
+                raise RuntimeError(f"the model of {folder} was closed")
             if self._servable is None or folder != self._folder:
-                self.close()
+                self._free()
                 self._servable, self._folder = Servable(folder), folder
             servable = self._servable
         return servable.run(signature, inputs, outputs)
 
     def close(self) -> None:
-        """Frees the memory."""
+        """Frees the memory; nothing is answered any more."""
+        with self._lock:
+            self._closed = True
+            self._free()
+
+    def _free(self) -> None:
         if self._servable:
             self._servable.close()
         self._servable = None

@@ -40,7 +40,8 @@ class TrainingRun:
         strategy: The distribution strategy; by default the current one.
 
     Attributes:
-        experiment, directory, strategy: As given.
+        experiment, directory: As given.
+        strategy: As given, or the current one.
         is_new: Whether there was no run in the directory.
         workers: All processes of the run.
         data: The examples of all splits.
@@ -49,7 +50,7 @@ class TrainingRun:
         schedule: The learning rate of each update.
         average: The moving average of the weights, if there is one.
         state: What else a checkpoint holds: `step`, `epochs_evaluated`, `best_score`.
-        checkpoints: Where it is saved.
+        checkpoints: Where model, optimizer, average and state are saved.
         teaching: The lessons of the teachers, if there are any.
     """
 
@@ -154,7 +155,7 @@ class TrainingRun:
         return bool(there[0])
 
     def begin(self) -> None:
-        """Writes the small files and the first checkpoint; the config last, which makes it a run."""
+        """Writes a new run's small files and first checkpoint; the config last: then it is a run."""
         directory = self.directory
         if self.workers.is_chief:
             directory.begin()

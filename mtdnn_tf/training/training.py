@@ -48,7 +48,7 @@ def train(
 
 
 class TrainingLoop:
-    """Takes a run to its end: loops of steps, and at the end of an epoch dev metrics and checkpoints.
+    """Takes a run to its end: loops of steps, dev metrics after an epoch, checkpoints in between.
 
     Args:
         run: The run, which may have come some way.
