@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -107,6 +107,7 @@ def test_packed_equals_alone(encoder, rows):
 
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 49), min_size=1, max_size=9), min_size=1, max_size=19))
+@example([[2, *range(5, 5 + length % 7), 3] for length in range(12)])  # In several grids.
 def test_ragged_and_padded_equal_alone(encoder, examples):
     longest = max(map(len, examples))
     types = [np.arange(len(ids)) > len(ids) // 2 for ids in examples]
