@@ -193,7 +193,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
                     f"{seconds[ONNX] / seconds[name]:15.2f} {difference[name][0]:12.1e}"
                     f" {difference[name][1]:8.1e}"
                 )
-        for single in [task for task in loaded.experiment.heads if len(task.fields) == 1][:1]:
+        single = next((task for task in loaded.experiment.heads if len(task.fields) == 1), None)
+        if single:
             texts = [row[1] for row in batches[0]]
             times = _all_single(single, loaded, texts, values.heads, values.rounds)
             print(f"all_single, {values.heads} heads, takes {times:.3f} times as long as one")
