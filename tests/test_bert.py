@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mtdnn_tf import modeling
-from mtdnn_tf.modeling import BertConfig, BertEncoder, padded_inputs, ragged_inputs
+from mtdnn_tf.modeling import BertConfig, BertEncoder, bert, padded_inputs, ragged_inputs
 from mtdnn_tf.modeling.activations import exact_gelu
+from mtdnn_tf.modeling.bert import packed_layout
 from mtdnn_tf.modeling.dropout import dropout
 
 TINY = BertConfig(
@@ -103,6 +104,59 @@ def test_packed_equals_alone(encoder, rows):
         flat = np.reshape(out["sequence"], (-1, 16))[first : first + len(ids)]
         np.testing.assert_allclose(flat, expected["sequence"][0], atol=1e-5)
         np.testing.assert_allclose(out["examples"][number], expected["examples"][0], atol=1e-5)
+
+
+def words(lengths):
+    return [[2, *range(5, 4 + length)] for length in lengths]
+
+
+ROWS = st.lists(st.lists(st.integers(2, 30), max_size=14), min_size=1, max_size=4)
+WHOLE = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]  # The first crosses the middle.
+
+
+@settings(max_examples=12, deadline=None)
+@given(ROWS.map(lambda rows: [row for row in rows if sum(row) <= 128]).filter(any))
+@example(WHOLE)
+def test_rows_in_sections_are_encoded_as_whole_rows_are(encoder, rows):
+    batch = packed([words(row) for row in rows], 128)
+    real = batch["example_ids"] > 0
+    in_sections = encoder(batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bert, "shapes_may_depend_on_values", lambda: False)
+        whole = encoder(batch)
+    for name, mask in (("sequence", real), ("examples", slice(None))):
+        np.testing.assert_allclose(
+            in_sections[name].numpy()[mask], whole[name].numpy()[mask], atol=1e-5
+        )
+
+
+def test_attention_computes_short_sections_where_no_example_crosses_their_ends():
+    layout = packed_layout(packed([words(row) for row in WHOLE], 128)["example_ids"])
+    assert [(int(grid.rows), grid.length) for grid in layout.grids] == [(1, 128), (6, 64)]
+    ids = packed([words(row) for row in reversed(WHOLE)], 128)["example_ids"]
+    assert [int(grid.rows) for grid in packed_layout(ids).grids] == [4, 0]
+    assert [grid.length for grid in packed_layout(np.ones((3, 256), np.int32)).grids] == [
+        256,
+        128,
+        64,
+    ]
+
+
+def test_xla_takes_the_same_step_with_whole_rows(encoder):
+    batch = {k: tf.constant(v) for k, v in packed([words(row) for row in WHOLE], 128).items()}
+    weights = encoder.trainable_variables
+
+    def loss_and_gradients():
+        with tf.GradientTape() as tape:
+            out = encoder(batch)["examples"]
+            loss = tf.reduce_mean(tf.cast(out, tf.float32) ** 2)
+        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+
+    loss, gradients = tf.function(loss_and_gradients)()
+    compiled, others = tf.function(loss_and_gradients, jit_compile=True)()
+    np.testing.assert_allclose(loss, compiled, rtol=1e-5)
+    for gradient, other in zip(gradients, others, strict=True):
+        np.testing.assert_allclose(gradient, other, atol=1e-5)
 
 
 @settings(max_examples=12, deadline=None)

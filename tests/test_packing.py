@@ -10,7 +10,9 @@ from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.sections import section_lengths
 
+ROW_LENGTHS = st.one_of(st.integers(24, 64), st.sampled_from([128, 200, 256, 512]))
 LENGTHS = st.lists(st.lists(st.integers(3, 24), min_size=1, max_size=40), min_size=1, max_size=3)
 
 
@@ -38,7 +40,7 @@ def pack(stores, rows, length, **kwargs):
     )
 
 
-@given(LENGTHS, st.integers(1, 4), st.integers(24, 64))
+@given(LENGTHS, st.integers(1, 4), ROW_LENGTHS)
 def test_every_example_is_packed_once_and_no_row_is_over_its_length(lengths, rows, row_length):
     stores = [store(of_task) for of_task in lengths]
     packed = pack(stores, rows, row_length)
@@ -50,7 +52,7 @@ def test_every_example_is_packed_once_and_no_row_is_over_its_length(lengths, row
     assert (len(packed.row_starts) - 1) == len(packed) * rows
 
 
-@given(LENGTHS, st.integers(1, 4), st.integers(24, 64))
+@given(LENGTHS, st.integers(1, 4), ROW_LENGTHS)
 def test_a_batch_holds_its_examples_unchanged(lengths, rows, row_length):
     stores = [store(of_task, 1000 * t + 1) for t, of_task in enumerate(lengths)]
     packed, shape = pack(stores, rows, row_length), BatchShape(rows, row_length)
@@ -112,11 +114,64 @@ def test_replicas_share_a_global_batch(lengths):
 def test_rows_are_packed_by_best_fit():
     rows = pack_window(np.array([5, 10, 7, 3]), row_length=12, most=12)
     # 10 opens a row, 7 another, 5 fits the second exactly, 3 opens a third.
-    assert rows == [[1], [2, 0], [3]]
+    assert [(row.items, row.slots) for row in rows] == [([1], [0]), ([2, 0], [0, 7]), ([3], [0])]
+
+
+def test_what_fits_half_a_row_shares_one():
+    rows = pack_window(np.array([70, 40, 24, 64, 20, 50]), row_length=128, most=32)
+    # 70 opens a row, 64 fills a half, 50 fits behind the 70, 40 opens a half, which 24 fills. 20 opens
+    # another, which does not get full.
+    assert [(row.items, row.slots) for row in rows] == [
+        ([0, 5], [0, 70]),
+        ([3, 1, 2], [0, 64, 104]),
+        ([4], [0]),
+    ]
+
+
+def test_halves_that_do_not_get_full_are_packed_again():
+    rows = pack_window(np.array([50, 50, 28]), row_length=128, most=32)
+    assert [(row.items, row.slots) for row in rows] == [([0, 1, 2], [0, 50, 100])]
+
+
+@given(st.lists(st.integers(1, 256), min_size=1, max_size=200), st.integers(1, 5))
+def test_in_a_batch_rows_of_long_sections_come_first(lengths, rows):
+    of_task = store(lengths)
+    packed = pack([of_task], rows, 256)
+    for number in range(len(packed)):
+        ids = build_batch([of_task], packed, number, BatchShape(rows, 256))["example_ids"]
+        sections = [min(s for s in section_lengths(256) if not crosses(row, s)) for row in ids]
+        assert sections == sorted(sections, reverse=True)
+
+
+def crosses(example_ids, section):
+    """Whether an example of a row crosses the end of a section."""
+    ends = range(section, len(example_ids), section)
+    return any(example_ids[end - 1] == example_ids[end] > 0 for end in ends)
+
+
+def test_most_rows_of_short_examples_are_divided_into_sections():
+    lengths = np.clip(np.random.default_rng(0).lognormal(3.07, 0.65, 5000), 5, 256).astype(int)
+    of_task = store(lengths)
+    packed = pack([of_task], 8, 256)
+    batches = [build_batch([of_task], packed, n, BatchShape(8, 256)) for n in range(len(packed))]
+    ids = np.concatenate([batch["example_ids"] for batch in batches])
+    assert np.mean([crosses(row, 128) for row in ids]) < 0.05
+    assert np.mean([crosses(row, 64) for row in ids]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("row_length", "sections"),
+    [(512, [512, 256, 128, 64]), (160, [160, 80]), (100, [100]), (1, [1])],
+)
+def test_sections_are_halves_of_at_least_64_slots(row_length, sections):
+    assert section_lengths(row_length) == sections
 
 
 def test_a_row_holds_no_more_examples_than_it_may():
-    assert [len(row) for row in pack_window(np.full(9, 2), row_length=100, most=4)] == [4, 4, 1]
+    packed = pack_window(np.full(9, 2), row_length=100, most=4)
+    assert [len(row.items) for row in packed] == [4, 4, 1]
+    packed = pack_window(np.full(9, 2), row_length=128, most=4)
+    assert [len(row.items) for row in packed] == [4, 4, 1]
 
 
 def test_loss_weights_make_the_mean_over_a_tasks_examples_in_the_global_batch():

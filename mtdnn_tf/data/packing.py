@@ -1,19 +1,25 @@
 """Packing: several examples share a row of slots, so that almost no slot is padding.
 
 Items (an example, or all candidates of a query, which must share a row) are taken from the epoch's
-order in windows; inside a window they go by best fit, longest first, into rows of a fixed length; the
-rows of a window are shuffled and dealt into batches. What is packed with what depends on lengths and
-order alone, so a batch can be built again at any time.
+order in windows; inside a window they go by best fit, longest first, into sections of rows of a fixed
+length; the rows of a window are shuffled and dealt into batches, and in a batch those of long sections
+come first. What is packed with what depends on lengths and order alone, so a batch can be built again
+at any time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from mtdnn_tf.data.mixture import EpochOrder
+from mtdnn_tf.data.ranges import ranges
+from mtdnn_tf.sections import section_lengths
 
 WINDOW = 4096
+FILLED = 0.985
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class PackedEpoch:
     Attributes:
         task: [examples] int16, position of the task of each example, in the order of rows.
         index: [examples] int32, position of each example in its task's token store.
+        slot: [examples] int32, its first slot in its row.
         row_starts: [batches * rows + 1] int64; row r holds examples `row_starts[r]:row_starts[r+1]`.
         rows: Rows of a global batch.
         batches: [batches] int64; the batch at position b is made of rows
@@ -31,6 +38,7 @@ class PackedEpoch:
 
     task: np.ndarray
     index: np.ndarray
+    slot: np.ndarray
     row_starts: np.ndarray
     rows: int
     batches: np.ndarray
@@ -39,47 +47,126 @@ class PackedEpoch:
         return len(self.batches)
 
 
+@dataclass
+class Row:
+    """A row, or while a window is being packed a section of one.
+
+    Attributes:
+        length: Its slots.
+        room: How many more examples it may hold.
+        free: Slots at its end that are free.
+        items: Positions of its items in their window.
+        slots: The first slot of each.
+    """
+
+    length: int
+    room: int
+    free: int
+    items: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+
+
 def pack_window(
     lengths: np.ndarray, row_length: int, most: int, sizes: np.ndarray | None = None
-) -> list[list[int]]:
+) -> list[Row]:
     """Packs items into rows by best fit, longest first.
+
+    Items go into sections (see `section_lengths`), unless this takes more rows and does not fill them.
 
     Args:
         lengths: [items] lengths, each from 1 to `row_length`.
         row_length: Slots of a row.
         most: Most examples in a row.
         sizes: [items] number of examples of each item, at most `most`; by default 1.
-
-    Returns:
-        Rows, each the positions of its items in `lengths`.
     """
     if sizes is None:
         sizes = np.ones(len(lengths), np.int64)
-    rows: list[list[int]] = []
-    rooms: list[int] = []  # How many more examples each row may hold.
-    with_space: list[list[int]] = [[] for _ in range(row_length + 1)]
-    spaces = 0  # Bit s is set where a row with s free slots is open.
     by_length = np.argsort(-lengths, kind="stable").tolist()
-    for position, length, size in zip(
-        by_length, lengths[by_length].tolist(), sizes[by_length].tolist(), strict=True
-    ):
+    items = _Items(by_length, lengths.tolist(), sizes.tolist())
+    *shorter, _ = sections = section_lengths(row_length)[::-1]
+    packed = _pack(items, sections, most)
+    if shorter and lengths.sum() < FILLED * row_length * len(packed):
+        packed = min(packed, _pack(items, [row_length], most), key=len)
+    return packed
+
+
+class _Items(NamedTuple):
+    """The items of a window.
+
+    Attributes:
+        by_length: Their positions, the longest first.
+        lengths: The length of each.
+        sizes: The number of examples of each.
+    """
+
+    by_length: list[int]
+    lengths: list[int]
+    sizes: list[int]
+
+
+def _pack(items: _Items, sections: list[int], most: int) -> list[Row]:
+    """Packs items into rows of the last of `sections`, which are ascending.
+
+    An item that fits no open section opens the shortest that holds it. Two sections that are full make
+    one twice as long; what is in others is packed again, into longer ones.
+    """
+    packed: list[Row] = []
+    left = items.by_length
+    for number, shortest in enumerate(sections[:-1]):
+        _best_fit(packed, left, items, sections[number:], most)
+        full = [row for row in packed if row.length == shortest and row.free <= shortest // 64]
+        packed = [row for row in packed if row.length > shortest]
+        packed += map(_joined, full[::2], full[1::2])
+        done = {position for row in packed for position in row.items}
+        left = [position for position in items.by_length if position not in done]
+    _best_fit(packed, left, items, sections[-1:], most)
+    return packed
+
+
+def _best_fit(
+    packed: list[Row], left: list[int], items: _Items, sections: list[int], most: int
+) -> None:
+    """Adds the items that are left to rows and to new ones, of the shortest of `sections` that does."""
+    row_length = sections[-1]
+    with_space: list[list[Row]] = [[] for _ in range(row_length + 1)]
+    spaces = 0  # Bit s is set where a row with s free slots is open.
+
+    def open_up(row: Row) -> None:
+        nonlocal spaces
+        if row.free and row.room:
+            with_space[row.free].append(row)
+            spaces |= 1 << row.free
+
+    for row in packed:
+        open_up(row)
+    for position in left:
+        length, size = items.lengths[position], items.sizes[position]
         fitting = spaces >> length
         space = length + (fitting & -fitting).bit_length() - 1
-        if fitting and rooms[with_space[space][-1]] >= size:
+        if fitting and with_space[space][-1].room >= size:
             row = with_space[space].pop()
             if not with_space[space]:
                 spaces ^= 1 << space
         else:
-            space, row = row_length, len(rows)
-            rows.append([])
-            rooms.append(most)
-        rows[row].append(position)
-        space -= length
-        rooms[row] -= size
-        if space and rooms[row]:
-            with_space[space].append(row)
-            spaces |= 1 << space
-    return rows
+            space = next(s for s in sections if s >= length and most * s >= size * row_length)
+            row = Row(length=space, room=most * space // row_length, free=space)
+            packed.append(row)
+        row.items.append(position)
+        row.slots.append(row.length - row.free)
+        row.free -= length
+        row.room -= size
+        open_up(row)
+
+
+def _joined(first: Row, second: Row) -> Row:
+    """Two sections as one twice as long, which takes no more items."""
+    return Row(
+        length=2 * first.length,
+        room=0,
+        free=0,
+        items=first.items + second.items,
+        slots=first.slots + [first.length + slot for slot in second.slots],
+    )
 
 
 def pack_epoch(
@@ -109,36 +196,79 @@ def pack_epoch(
     """
     if item_offsets is None:
         item_offsets = [np.arange(len(of_task) + 1) for of_task in lengths]
-    tasks: list[np.ndarray] = []
-    indices: list[np.ndarray] = []
-    counts: list[int] = []
+    tasks, indices, slots, counts = [], [], [], []
     for stream, order in enumerate(orders):
+        if not len(order):
+            continue
         first, size, length = _items(order, lengths, item_offsets)
-        packed_rows = 0
+        packed = []
         for window, start in enumerate(range(0, len(order), WINDOW)):
             here = slice(start, start + WINDOW)
-            packed = pack_window(length[here], row_length, most_in_row, size[here])
+            in_window = pack_window(length[here], row_length, most_in_row, size[here])
             if shuffle_rows is not None:
-                packed = [packed[r] for r in shuffle_rows(stream, window, len(packed))]
-            positions = start + np.concatenate([np.asarray(row, np.int64) for row in packed])
-            sizes = size[positions]
-            tasks.append(np.repeat(order.task[positions], sizes))
-            within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            indices.append((np.repeat(first[positions], sizes) + within).astype(np.int32))
-            row_items = np.cumsum([0, *map(len, packed)])[:-1]
-            counts.extend(np.add.reduceat(sizes, row_items).tolist())
-            packed_rows += len(packed)
-        counts.extend([0] * (-packed_rows % rows))
-    row_starts = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=row_starts[1:])
-    batches = len(counts) // rows
+                in_window = [in_window[r] for r in shuffle_rows(stream, window, len(in_window))]
+            packed.append(_flattened(in_window, start))
+        item, slot, items = map(np.concatenate, zip(*packed, strict=True))
+        section = np.maximum.reduceat(
+            _sections(slot, length[item], row_length), np.cumsum(items) - items
+        )
+        # In a batch rows of long sections come first.
+        by_section = np.lexsort((-section, np.arange(len(section)) // rows))
+        chosen = ranges((np.cumsum(items) - items)[by_section], items[by_section])
+        item, slot, items = item[chosen], slot[chosen], items[by_section]
+        sizes = size[item]
+        tasks.append(np.repeat(order.task[item], sizes))
+        indices.append(ranges(first[item], sizes).astype(np.int32))
+        slot = np.repeat(slot, sizes) + _slots_in_item(tasks[-1], indices[-1], sizes, lengths)
+        slots.append(slot.astype(np.int32))
+        counts.append(np.add.reduceat(sizes, np.cumsum(items) - items))
+        counts.append(np.zeros(-len(items) % rows, np.int64))
+    row_starts = np.cumsum(np.concatenate([[0], *counts]))
+    batches = (len(row_starts) - 1) // rows
     return PackedEpoch(
         task=np.concatenate(tasks) if tasks else np.empty(0, np.int16),
-        index=np.concatenate(indices) if indices else np.empty(0, np.int32),
+        index=np.concatenate(indices) if tasks else np.empty(0, np.int32),
+        slot=np.concatenate(slots) if tasks else np.empty(0, np.int32),
         row_starts=row_starts,
         rows=rows,
         batches=np.arange(batches) if shuffle_batches is None else shuffle_batches(batches),
     )
+
+
+def _flattened(packed: list[Row], start: int) -> tuple[np.ndarray, ...]:
+    """Items and their slots, [items] int64 each; numbers of items of the rows, [rows] int64."""
+    items = np.fromiter(chain.from_iterable(row.items for row in packed), np.int64)
+    slots = np.fromiter(chain.from_iterable(row.slots for row in packed), np.int64)
+    counts = np.array([len(row.items) for row in packed])
+    return start + items, slots, counts
+
+
+def _sections(slot: np.ndarray, length: np.ndarray, row_length: int) -> np.ndarray:
+    """The shortest section that each item lies in, [items] int64.
+
+    Args:
+        slot: [items], the first slot of each in its row.
+        length: [items], how many it has.
+        row_length: Slots of a row.
+    """
+    shortest = np.full(len(slot), row_length)
+    for section in section_lengths(row_length):
+        shortest[slot // section == (slot + length - 1) // section] = section
+    return shortest
+
+
+def _slots_in_item(
+    task: np.ndarray, index: np.ndarray, sizes: np.ndarray, lengths: Sequence[np.ndarray]
+) -> np.ndarray | int:
+    """How many slots of its item are before each example, [examples] int64."""
+    if sizes.max() == 1:
+        return 0
+    length = np.empty(len(task), np.int64)
+    for number, of_task in enumerate(lengths):
+        here = task == number
+        length[here] = of_task[index[here]]
+    before = np.cumsum(length) - length
+    return before - np.repeat(before[np.cumsum(sizes) - sizes], sizes)
 
 
 def _items(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtdnn_tf.data.ranges import ranges
+
 
 @dataclass(frozen=True)
 class TokenStore:
@@ -80,13 +82,10 @@ class TokenStore:
             items: [n] int, different positions of items, ascending.
         """
         sizes = np.diff(self.item_offsets)[items]
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        examples = np.repeat(self.item_offsets[items], sizes) + within
+        examples = ranges(self.item_offsets[items], sizes)
         lengths = self.lengths[examples]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.arange(offsets[-1]) + np.repeat(
-            self.offsets[:-1][examples] - offsets[:-1], lengths
-        )
+        tokens = ranges(self.offsets[examples], lengths)
         digest = hashlib.sha256(f"{self.key}/{items.tolist()}".encode())
         return replace(
             self,

@@ -41,13 +41,16 @@ class AttentionLayout:
 
     Attributes:
         grids: One grid; or several, one after another, for rows of different lengths.
+        starts: `[grids - 1] int32`, the first token of each grid but the first; given where there are
+            several grids and tokens are the slots.
         gather: `[tokens, heads] int32`, where each head of a token stands among those of all grids,
             one grid after another; None where tokens are the slots.
         has_several: Scalar bool, false where all rows are in the first grid and the others are
-            empty: they are then left out. Needed where there are several grids.
+            empty: they are then left out. Needed where there are several grids and a gather.
     """
 
     grids: tuple[AttentionGrid, ...]
+    starts: KerasTensor | None = None
     gather: KerasTensor | None = None
     has_several: KerasTensor | None = None
 
@@ -86,18 +89,25 @@ class SelfAttention(layers.Layer):
     ) -> KerasTensor:
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
         query = self.query(tokens) * self.config.head_size**-0.5
-        key, value = self.key(tokens), self.value(tokens)
+        parts = (query, self.key(tokens), self.value(tokens))
 
-        def attend(grid: AttentionGrid) -> KerasTensor:
+        def attend(grid: AttentionGrid, parts: tuple[KerasTensor, ...]) -> KerasTensor:
+            query, key, value = parts
             return self._attend(query, key, value, grid, seed, training)
 
         def attend_all() -> KerasTensor:
-            return ops.concatenate([attend(grid) for grid in layout.grids], axis=0)
+            of_grids = [parts] * len(layout.grids)
+            if layout.starts is not None:
+                of_grids = list(zip(*(ops.split(p, layout.starts) for p in parts), strict=True))
+            return ops.concatenate(list(map(attend, layout.grids, of_grids)), axis=0)
 
-        first = partial(attend, layout.grids[0])
-        context = (
-            first() if len(layout.grids) == 1 else ops.cond(layout.has_several, attend_all, first)
-        )
+        first = partial(attend, layout.grids[0], parts)
+        if len(layout.grids) == 1:
+            context = first()
+        elif layout.has_several is None:
+            context = attend_all()
+        else:
+            context = ops.cond(layout.has_several, attend_all, first)
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)
         return self.project(ops.reshape(context, (-1, self.config.hidden_size)))

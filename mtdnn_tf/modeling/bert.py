@@ -1,10 +1,12 @@
 """BERT's encoder (arXiv 1810.04805) for packed, padded and ragged batches."""
 
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 import keras
 from keras import KerasTensor, layers, ops
 
+from mtdnn_tf.dynamic_shapes import shapes_may_depend_on_values
 from mtdnn_tf.modeling.attention import (
     MASKED,
     AttentionGrid,
@@ -13,6 +15,7 @@ from mtdnn_tf.modeling.attention import (
 )
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import dropout
+from mtdnn_tf.sections import section_lengths
 
 Pooling = Literal["cls_pooler", "cls", "mean"]
 GROUPED, GROUPS = 8, 4  # Ragged examples from which on there are so many grids.
@@ -191,12 +194,40 @@ class BertEncoder(layers.Layer):
 
 
 def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
-    """Attention within the examples of a packed batch, `example_ids` `[rows, length] int32`."""
+    """Attention within the examples of a packed batch, `example_ids` `[rows, length] int32`.
+
+    Where shapes may depend on values, there is a grid for each of a row's `section_lengths`: the rows
+    after the last in which an example crosses the end of a section are taken for several shorter ones.
+    """
+    rows, length = ops.shape(example_ids)
+    if not (shapes_may_depend_on_values() and isinstance(length, int)):
+        return AttentionLayout((_section_grid(example_ids),))
+    sections = section_lengths(length)
+    # The rows from which on no example crosses the end of a section, and no shorter one before.
+    first_rows = [0, *(_past_crossing(example_ids, section) for section in sections[1:]), rows]
+    grids = [
+        _section_grid(ops.reshape(example_ids[first:past], (-1, section)))
+        for section, (first, past) in zip(sections, pairwise(first_rows), strict=True)
+    ]
+    starts = ops.stack(first_rows[1:-1]) * length if len(grids) > 1 else None
+    return AttentionLayout(tuple(grids), starts)
+
+
+def _past_crossing(example_ids: KerasTensor, section: int) -> KerasTensor:
+    """The row after the last in which an example crosses the end of a section: scalar int32."""
+    last, after = example_ids[:, section - 1 : -1 : section], example_ids[:, section::section]
+    crosses = ops.any(ops.logical_and(ops.equal(last, after), ops.not_equal(after, 0)), axis=1)
+    numbers = ops.arange(1, ops.shape(example_ids)[0] + 1, dtype="int32")
+    return ops.max(ops.where(crosses, numbers, 0), initial=0)
+
+
+def _section_grid(example_ids: KerasTensor) -> AttentionGrid:
+    """A grid whose slots are tokens, `example_ids` `[rows, length] int32`."""
     rows, length = ops.shape(example_ids)
     query, key = ops.expand_dims(example_ids, 2), ops.expand_dims(example_ids, 1)
     allowed = ops.logical_and(ops.equal(query, key), ops.not_equal(key, 0))
     bias = ops.where(allowed, 0.0, MASKED)
-    return AttentionLayout((AttentionGrid(rows, length, ops.expand_dims(bias, 1)),))
+    return AttentionGrid(rows, length, ops.expand_dims(bias, 1))
 
 
 def ragged_layout(inputs: dict[str, KerasTensor], heads: int) -> AttentionLayout:
@@ -220,7 +251,7 @@ def ragged_layout(inputs: dict[str, KerasTensor], heads: int) -> AttentionLayout
     start = ops.take(ops.cumsum(sizes) - sizes, number) + inputs["position_ids"]
     head = (row % size)[:, None] * heads + ops.arange(heads, dtype="int32")
     gather = start[:, None] + head * ops.take(widths, number)[:, None]
-    return AttentionLayout(tuple(grids), gather, ops.greater(count, size))
+    return AttentionLayout(tuple(grids), gather=gather, has_several=ops.greater(count, size))
 
 
 def _grid(slots: KerasTensor, heads: int) -> AttentionGrid:

@@ -63,6 +63,9 @@ class Trainer(orbit.StandardTrainer):
         self._strategy, self._clip_norm, self._pieces = strategy, clip_norm, pieces
         self._teaching = teaching
         self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        # XLA has no shapes that depend on values, and sums over replicas or pieces are of tensors.
+        alone = strategy.num_replicas_in_sync == pieces == 1
+        self._as_gradient = _distinct_rows if alone and not xla else tf.convert_to_tensor
         self._replica_step, self._gradients = self._update, self._sum_of_pieces
         if xla and strategy.num_replicas_in_sync == 1:
             self._replica_step = tf.function(self._update, autograph=False, jit_compile=True)
@@ -86,7 +89,8 @@ class Trainer(orbit.StandardTrainer):
         replicas = context.num_replicas_in_sync
         factor = self._clipping(norm) / replicas
         if self._clip_norm is not None or replicas > 1:
-            gradients = [gradient * factor for gradient in gradients]
+            gradients = [_scaled(gradient, factor) for gradient in gradients]
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         self._optimizer.apply(gradients, self._model.trainable_variables)
         skipped = tf.zeros([])
         if self._scales_loss:
@@ -133,10 +137,9 @@ class Trainer(orbit.StandardTrainer):
             losses = self._losses(batch, logits)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
         variables = self._model.trainable_variables
-        # Dense first: the norm of an embedding's IndexedSlices counts repeated rows apart. None is
-        # the pooler's where every head reads words (SAN).
+        # None is the pooler's where every head reads words (SAN).
         gradients = [
-            tf.zeros(variable.shape) if gradient is None else tf.convert_to_tensor(gradient)
+            tf.zeros(variable.shape) if gradient is None else self._as_gradient(gradient)
             for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
         ]
         tokens = tf.math.count_nonzero(batch["example_ids"], dtype=tf.float32)
@@ -189,3 +192,25 @@ class Trainer(orbit.StandardTrainer):
             return {}
         scale = float(self._optimizer.dynamic_scale.numpy())
         return {"skipped_steps": round(float(skipped)), "loss_scale": scale}
+
+
+def _distinct_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient in which no row of an embedding table comes twice.
+
+    The norm of `IndexedSlices` counts rows that come twice apart; without them it is right, and
+    neither it nor the clipping has to pass over a whole table for the few rows of a batch.
+    """
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, number = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, number, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _scaled(
+    gradient: tf.Tensor | tf.IndexedSlices, factor: tf.Tensor
+) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient times a number."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * factor

@@ -30,7 +30,12 @@ class Contender:
     def __init__(self, name: str, folder: Path, python: str) -> None:
         self.name = name
         self._log = folder / f"{name.replace(' ', '_')}.log"
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = os.environ | {
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            # All contenders are on an accelerator at once.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
         here = str(Path(__file__).parents[1])
         environment["PYTHONPATH"] = os.pathsep.join(
             [here, *filter(None, [environment.get("PYTHONPATH")])]

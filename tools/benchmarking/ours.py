@@ -35,8 +35,6 @@ class Runner:
         _, precision, form, *rest = contender.split()
         if settings["threads"]:
             tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
         replicas = settings.get("replicas", 1)
         strategy = tf.distribute.get_strategy()
         if replicas > 1:

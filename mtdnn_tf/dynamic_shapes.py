@@ -1,0 +1,15 @@
+"""Whether a tensor's shape may depend on the values of another."""
+
+import keras
+
+
+def shapes_may_depend_on_values() -> bool:
+    """Whether it is so here, and no slower for it: in TensorFlow on CPU, outside of XLA."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    on_cpu = not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
+    graph = tf.compat.v1.get_default_graph()
+    return on_cpu and not control_flow_util.GraphOrParentsInXlaContext(graph)
