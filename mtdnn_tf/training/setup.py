@@ -1,16 +1,28 @@
 """What a run is built from: seeds, the pretrained encoder, variables of the training state."""
 
+import os
+
 import keras
 import tensorflow as tf
 
 from mtdnn_tf.config import TrainingSettings
 
+NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
+
 
 def seed_everything(settings: TrainingSettings) -> None:
-    """Seeds new variables and dropout, and asks for deterministic kernels."""
+    """Seeds new variables and dropout, and asks for deterministic kernels.
+
+    Determinism turns off XLA's search for the best kernel of a product on a GPU, and the one of
+    Triton's that it then takes may not fit: "Too small divisible part of the contracting dimension".
+    So products are left to cuBLAS, unless `XLA_FLAGS` says otherwise.
+    """
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
+        flags = os.environ.get("XLA_FLAGS", "")
+        if NO_TRITON.partition("=")[0] not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {NO_TRITON}".strip()
 
 
 def uses_xla(settings: TrainingSettings) -> bool:

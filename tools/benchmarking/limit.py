@@ -1,6 +1,5 @@
 """The machine's own limit: the encoder's matrix products alone, on packed shapes."""
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -40,26 +39,15 @@ class Runner:
             for i, o, times in shapes
         ]
         self._layers = config["num_layers"]
-        self._step: Callable[[], Iterable[tf.Tensor]] = self._multiply
-        if tf.config.list_physical_devices("GPU"):
-            # One by one from Python they start more slowly than they run; and Grappler would
-            # find that many are the same.
-            tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-            self._step = tf.function(lambda: list(self._multiply()), autograph=False)
-
-    def _multiply(self) -> Iterator[tf.Tensor]:
-        """The products of a step."""
-        for x, weights, gradient, times in self._products:
-            for _ in range(times * self._layers):
-                yield tf.matmul(x, weights)
-                yield tf.matmul(gradient, weights, transpose_b=True)
-                yield tf.matmul(x, gradient, transpose_a=True)
 
     def steps(self, count: int) -> tuple[int, int]:
         """Takes steps; returns the numbers of examples and tokens that they stand for."""
         for _ in range(count):
-            for product in self._step():
-                last = product
+            for x, weights, gradient, times in self._products:
+                for _ in range(times * self._layers):
+                    tf.matmul(x, weights)
+                    tf.matmul(gradient, weights, transpose_b=True)
+                    last = tf.matmul(x, gradient, transpose_a=True)
         last[0, 0].numpy()  # Waits for an accelerator, which works in order.
         return count * self._examples, count * self._tokens
 
