@@ -1,7 +1,7 @@
 """Sections: the equal parts of a row that most examples stay within.
 
-Attention compares every slot of a section with every other one. Packing sees to it that an example lies
-in the smallest section that holds it, so that most rows can be taken for several shorter ones.
+Attention compares every slot of a section with every other one. Packing puts most examples into the
+shortest section that holds them, so that most rows can be taken for several shorter ones.
 """
 
 SHORTEST = 64

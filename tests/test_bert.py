@@ -130,6 +130,24 @@ def test_rows_in_sections_are_encoded_as_whole_rows_are(encoder, rows):
         )
 
 
+def test_rows_are_whole_where_an_example_is_in_two_sections_with_a_gap_between():
+    example_ids = np.ones((2, 128), np.int32)
+    example_ids[0, 64] = 0
+    example_ids[1, 32:64] = 2
+    for order in ([0, 1], [1, 0]):
+        grids = packed_layout(example_ids[order]).grids
+        assert [int(grid.rows) for grid in grids] == [2, 0]
+
+
+def test_rows_are_whole_where_their_number_is_unknown(encoder):
+    batch = packed([words(row) for row in WHOLE], 128)
+    signature = {
+        name: tf.TensorSpec([None, *value.shape[1:]], tf.int32) for name, value in batch.items()
+    }
+    found = tf.function(lambda x: encoder(x)["examples"], input_signature=[signature])(batch)
+    np.testing.assert_allclose(found, encoder(batch)["examples"], atol=1e-5)
+
+
 def test_attention_computes_short_sections_where_no_example_crosses_their_ends():
     layout = packed_layout(packed([words(row) for row in WHOLE], 128)["example_ids"])
     assert [(int(grid.rows), grid.length) for grid in layout.grids] == [(1, 128), (6, 64)]

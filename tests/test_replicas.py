@@ -30,7 +30,7 @@ assert (first != second).any()
 TWO = "--devices=CPU:0,CPU:1"
 NO_DROPOUT = {
     "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
-    "batch": {"rows": 4, "length": 64},
+    "batch": {"rows": 2, "length": 128},  # Which attention divides into sections.
     "training": {"epochs": 2, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
 }
 NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near", "answers")]
@@ -92,13 +92,13 @@ def test_one_replica_equals_two(one_replica, tmp_path):
     flags = [f"--config={path}", f"--workdir={tmp_path / 'two'}", TWO, *NO_HEAD_DROPOUT]
     two = run("train", *flags)
     assert two.returncode == 0, two.stderr
-    assert "4 rows of 64 slots on 2 replicas" in two.stdout
+    assert "2 rows of 128 slots on 2 replicas" in two.stdout
     assert_same_steps(one, tmp_path / "two")
 
 
 def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
     path = write_all_kinds(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
-    clip = 0.05  # The ranking task's gradients alone are small.
+    clip = 0.01  # The ranking task's gradients alone are small.
     for name, devices in (("1", "--devices=CPU:0"), ("2", TWO)):
         flags = [f"--config={path}", f"--workdir={tmp_path / name}", devices, *NO_HEAD_DROPOUT]
         done = run("train", *flags, f"--set=training.clip_norm={clip}")

@@ -76,14 +76,14 @@ def build_batch(
     count = int(starts[-1] - starts[0])
     tasks = packed.task[starts[0] : starts[-1]]
     indices = packed.index[starts[0] : starts[-1]]
-    in_row = packed.slot[starts[0] : starts[-1]].tolist()
+    slot_in_row = packed.slot[starts[0] : starts[-1]].tolist()
     position = np.arange(shape.length, dtype=np.int32)
     example = 0
     for row in range(shape.rows):
         for number_in_row in range(1, int(starts[row + 1] - starts[row]) + 1):
             store, i = stores[tasks[example]], int(indices[example])
             start, end = store.offsets[i], store.offsets[i + 1]
-            slot = row * shape.length + in_row[example]
+            slot = row * shape.length + slot_in_row[example]
             past = slot + int(end - start)
             slots["token_ids"][slot:past] = store.token_ids[start:end]
             slots["type_ids"][slot:past] = store.type_ids[start:end]

@@ -19,7 +19,8 @@ from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.sections import section_lengths
 
 WINDOW = 4096
-FILLED = 0.985
+FILLED = 0.985  # Rows as full as that may be a few more than without sections.
+NEARLY = 64  # A section is full if at most a 64th of it is free.
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Row:
 
     Attributes:
         length: Its slots.
-        room: How many more examples it may hold.
-        free: Slots at its end that are free.
+        room: How many more examples it may be given.
+        free: Slots at its end that they may take.
         items: Positions of its items in their window.
         slots: The first slot of each.
     """
@@ -78,6 +79,9 @@ def pack_window(
         row_length: Slots of a row.
         most: Most examples in a row.
         sizes: [items] number of examples of each item, at most `most`; by default 1.
+
+    Returns:
+        The rows.
     """
     if sizes is None:
         sizes = np.ones(len(lengths), np.int64)
@@ -114,7 +118,7 @@ def _pack(items: _Items, sections: list[int], most: int) -> list[Row]:
     left = items.by_length
     for number, shortest in enumerate(sections[:-1]):
         _best_fit(packed, left, items, sections[number:], most)
-        full = [row for row in packed if row.length == shortest and row.free <= shortest // 64]
+        full = [row for row in packed if row.length == shortest and row.free <= shortest // NEARLY]
         packed = [row for row in packed if row.length > shortest]
         packed += map(_joined, full[::2], full[1::2])
         done = {position for row in packed for position in row.items}
@@ -180,7 +184,7 @@ def pack_epoch(
     shuffle_rows: Callable[[int, int, int], np.ndarray] | None = None,
     shuffle_batches: Callable[[int], np.ndarray] | None = None,
 ) -> PackedEpoch:
-    """Lays an epoch out in batches.
+    """Lays an epoch out in batches; in each, rows with items in long sections come first.
 
     Args:
         orders: One order of items, or several whose items must not share a batch.
@@ -190,8 +194,8 @@ def pack_epoch(
         rows: Rows of a global batch; the last batch of each order is filled up with empty rows.
         row_length: Slots of a row; no example is longer.
         most_in_row: Most examples in a row.
-        shuffle_rows: (order, window, rows) to a permutation of the window's rows; by default rows
-            stay as packed.
+        shuffle_rows: (order, window, rows) to a permutation of the window's rows before they are
+            dealt into batches; by default rows stay as packed.
         shuffle_batches: Number of batches to a permutation of them; by default in order.
     """
     if item_offsets is None:

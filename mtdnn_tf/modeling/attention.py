@@ -84,14 +84,18 @@ class SelfAttention(layers.Layer):
         self,
         tokens: KerasTensor,
         layout: AttentionLayout,
-        seed: keras.random.SeedGenerator,
+        seeds: Sequence[keras.random.SeedGenerator],
         training: bool | None = None,
     ) -> KerasTensor:
-        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
+        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]` and a seed for each grid."""
         query = self.query(tokens) * self.config.head_size**-0.5
         parts = (query, self.key(tokens), self.value(tokens))
 
-        def attend(grid: AttentionGrid, parts: tuple[KerasTensor, ...]) -> KerasTensor:
+        def attend(
+            grid: AttentionGrid,
+            seed: keras.random.SeedGenerator,
+            parts: tuple[KerasTensor, ...],
+        ) -> KerasTensor:
             query, key, value = parts
             return self._attend(query, key, value, grid, seed, training)
 
@@ -99,9 +103,9 @@ class SelfAttention(layers.Layer):
             of_grids = [parts] * len(layout.grids)
             if layout.starts is not None:
                 of_grids = list(zip(*(ops.split(p, layout.starts) for p in parts), strict=True))
-            return ops.concatenate(list(map(attend, layout.grids, of_grids)), axis=0)
+            return ops.concatenate(list(map(attend, layout.grids, seeds, of_grids)), axis=0)
 
-        first = partial(attend, layout.grids[0], parts)
+        first = partial(attend, layout.grids[0], seeds[0], parts)
         if len(layout.grids) == 1:
             context = first()
         elif layout.has_several is None:
@@ -181,10 +185,11 @@ class TransformerBlock(layers.Layer):
         training: bool | None = None,
     ) -> KerasTensor:
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
-        hidden = self.config.hidden_dropout
+        grids = len(layout.grids)
         if not (self.recompute and training):
-            return self._block(tokens, layout, (seed, seed, seed), training)
-        rates = (self.config.attention_dropout, hidden, hidden)
+            return self._block(tokens, layout, [seed] * (grids + 2), training)
+        # In the order in which they are drawn without recomputation.
+        rates = [self.config.attention_dropout] * grids + [self.config.hidden_dropout] * 2
         seeds = [DrawnSeed(seed) if rate else seed for rate in rates]
 
         def block(tokens: KerasTensor) -> KerasTensor:
@@ -200,8 +205,9 @@ class TransformerBlock(layers.Layer):
         seeds: Sequence[keras.random.SeedGenerator],
         training: bool | None,
     ) -> KerasTensor:
+        *of_grids, first, second = seeds
         rate = self.config.hidden_dropout
-        attended = self.attention(tokens, layout=layout, seed=seeds[0], training=training)
-        tokens = self.attention_norm(tokens + dropout(attended, rate, seeds[1], training))
+        attended = self.attention(tokens, layout=layout, seeds=of_grids, training=training)
+        tokens = self.attention_norm(tokens + dropout(attended, rate, first, training))
         wide = activate(self.intermediate(tokens), self.config.hidden_act, training)
-        return self.output_norm(tokens + dropout(self.project(wide), rate, seeds[2], training))
+        return self.output_norm(tokens + dropout(self.project(wide), rate, second, training))

@@ -200,11 +200,12 @@ def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     after the last in which an example crosses the end of a section are taken for several shorter ones.
     """
     rows, length = ops.shape(example_ids)
-    if not (shapes_may_depend_on_values() and isinstance(length, int)):
-        return AttentionLayout((_section_grid(example_ids),))
+    whole = _section_grid(example_ids)
+    if not (shapes_may_depend_on_values() and isinstance(rows, int) and isinstance(length, int)):
+        return AttentionLayout((whole,))
     sections = section_lengths(length)
-    # The rows from which on no example crosses the end of a section, and no shorter one before.
-    first_rows = [0, *(_past_crossing(example_ids, section) for section in sections[1:]), rows]
+    # Ascending: what crosses the end of a section crosses that of a shorter one.
+    first_rows = [0, *(_past_crossing(whole, section) for section in sections[1:]), rows]
     grids = [
         _section_grid(ops.reshape(example_ids[first:past], (-1, section)))
         for section, (first, past) in zip(sections, pairwise(first_rows), strict=True)
@@ -213,12 +214,13 @@ def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     return AttentionLayout(tuple(grids), starts)
 
 
-def _past_crossing(example_ids: KerasTensor, section: int) -> KerasTensor:
-    """The row after the last in which an example crosses the end of a section: scalar int32."""
-    last, after = example_ids[:, section - 1 : -1 : section], example_ids[:, section::section]
-    crosses = ops.any(ops.logical_and(ops.equal(last, after), ops.not_equal(after, 0)), axis=1)
-    numbers = ops.arange(1, ops.shape(example_ids)[0] + 1, dtype="int32")
-    return ops.max(ops.where(crosses, numbers, 0), initial=0)
+def _past_crossing(grid: AttentionGrid, section: int) -> KerasTensor:
+    """The row after the last in which an example has slots in two sections: scalar int32."""
+    number = ops.arange(grid.length, dtype="int32") // section
+    apart = ops.not_equal(number[:, None], number)
+    crosses = ops.any(ops.logical_and(ops.equal(grid.bias[:, 0], 0.0), apart), axis=(1, 2))
+    rows = ops.arange(1, grid.rows + 1, dtype="int32")
+    return ops.max(ops.where(crosses, rows, 0), initial=0)
 
 
 def _section_grid(example_ids: KerasTensor) -> AttentionGrid:

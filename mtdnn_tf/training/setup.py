@@ -15,13 +15,14 @@ def seed_everything(settings: TrainingSettings) -> None:
 
     Determinism turns off XLA's search for the best kernel of a product on a GPU, and the one of
     Triton's that it then takes may not fit: "Too small divisible part of the contracting dimension".
-    So products are left to cuBLAS, unless `XLA_FLAGS` says otherwise.
+    So products are left to cuBLAS, unless `XLA_FLAGS` says otherwise or names a file.
     """
     keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
         flags = os.environ.get("XLA_FLAGS", "")
-        if NO_TRITON.partition("=")[0] not in flags:
+        names_a_file = flags.strip() and not flags.strip().startswith("-")
+        if not names_a_file and NO_TRITON.partition("=")[0] not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {NO_TRITON}".strip()
 
 

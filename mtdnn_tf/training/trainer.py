@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from mtdnn_tf.distillation.teaching import Teaching
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import example_losses, task_sums
 
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 MODEL_INPUTS = ("token_ids", "type_ids", "position_ids", "example_ids", "first_slot")
 
 
@@ -63,7 +64,7 @@ class Trainer(orbit.StandardTrainer):
         self._strategy, self._clip_norm, self._pieces = strategy, clip_norm, pieces
         self._teaching = teaching
         self._scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        # XLA has no shapes that depend on values, and sums over replicas or pieces are of tensors.
+        # Under XLA, and where they are summed over replicas or pieces, gradients are tensors.
         alone = strategy.num_replicas_in_sync == pieces == 1
         self._as_gradient = _distinct_rows if alone and not xla else tf.convert_to_tensor
         self._replica_step, self._gradients = self._update, self._sum_of_pieces
@@ -107,7 +108,7 @@ class Trainer(orbit.StandardTrainer):
 
     def _sum_of_pieces(
         self, batch: dict[str, tf.Tensor]
-    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    ) -> tuple[list[Gradient], tf.Tensor, tf.Tensor]:
         """Gradients of a replica's batch, sums of its losses, and its number of real tokens."""
         if self._pieces == 1:
             return self._piece(batch)
@@ -131,7 +132,7 @@ class Trainer(orbit.StandardTrainer):
         )
         return total
 
-    def _piece(self, batch: dict[str, tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    def _piece(self, batch: dict[str, tf.Tensor]) -> tuple[list[Gradient], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = self._model(model_inputs(batch), training=True)
             losses = self._losses(batch, logits)
@@ -194,7 +195,7 @@ class Trainer(orbit.StandardTrainer):
         return {"skipped_steps": round(float(skipped)), "loss_scale": scale}
 
 
-def _distinct_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+def _distinct_rows(gradient: Gradient) -> Gradient:
     """A gradient in which no row of an embedding table comes twice.
 
     The norm of `IndexedSlices` counts rows that come twice apart; without them it is right, and
@@ -207,9 +208,7 @@ def _distinct_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.Ind
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def _scaled(
-    gradient: tf.Tensor | tf.IndexedSlices, factor: tf.Tensor
-) -> tf.Tensor | tf.IndexedSlices:
+def _scaled(gradient: Gradient, factor: tf.Tensor) -> Gradient:
     """A gradient times a number."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
