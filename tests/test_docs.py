@@ -184,7 +184,7 @@ def test_the_commands_of_the_readme_and_of_docs_run(place):
         for server in servers:
             server.send_signal(signal.SIGINT)
             server.wait(60)
-    assert len(ran) == 17
+    assert len(ran) == 18
     (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = subprocess.run(
         [".venv/bin/python", "-c", script], cwd=place, capture_output=True, text=True
