@@ -201,17 +201,17 @@ def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     """
     rows, length = ops.shape(example_ids)
     whole = _section_grid(example_ids)
-    if not (shapes_may_depend_on_values() and isinstance(rows, int) and isinstance(length, int)):
+    known = isinstance(rows, int) and isinstance(length, int)
+    sections = section_lengths(length) if known and shapes_may_depend_on_values() else []
+    if len(sections) < 2:
         return AttentionLayout((whole,))
-    sections = section_lengths(length)
     # Ascending: what crosses the end of a section crosses that of a shorter one.
     first_rows = [0, *(_past_crossing(whole, section) for section in sections[1:]), rows]
     grids = [
         _section_grid(ops.reshape(example_ids[first:past], (-1, section)))
         for section, (first, past) in zip(sections, pairwise(first_rows), strict=True)
     ]
-    starts = ops.stack(first_rows[1:-1]) * length if len(grids) > 1 else None
-    return AttentionLayout(tuple(grids), starts)
+    return AttentionLayout(tuple(grids), ops.stack(first_rows[1:-1]) * length)
 
 
 def _past_crossing(grid: AttentionGrid, section: int) -> KerasTensor:
