@@ -7,9 +7,10 @@ from functools import partial
 import keras
 from keras import KerasTensor, layers, ops
 
+from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling.activations import activate
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.dropout import DrawnSeed, dropout
+from mtdnn_tf.modeling.dropout import DrawnSeed, draw, drop, dropout
 
 MASKED = (
     -1e9
@@ -58,6 +59,9 @@ class AttentionLayout:
 class SelfAttention(layers.Layer):
     """Multi-head attention of tokens to the tokens of their own example.
 
+    What it returns is what `project`, the last of its four projections, is for: `TransformerBlock`
+    applies it together with what comes next.
+
     Args:
         config: The encoder's sizes.
     """
@@ -88,8 +92,10 @@ class SelfAttention(layers.Layer):
         training: bool | None = None,
     ) -> KerasTensor:
         """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]` and a seed for each grid."""
-        query = self.query(tokens) * self.config.head_size**-0.5
-        parts = (query, self.key(tokens), self.value(tokens))
+        query, key, value = (
+            self._project(tokens, dense, training) for dense in (self.query, self.key, self.value)
+        )
+        parts = (query * self.config.head_size**-0.5, key, value)
 
         def attend(
             grid: AttentionGrid,
@@ -114,7 +120,16 @@ class SelfAttention(layers.Layer):
             context = ops.cond(layout.has_several, attend_all, first)
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)
-        return self.project(ops.reshape(context, (-1, self.config.hidden_size)))
+        # The number of tokens where it is known: that of `context` may not be.
+        return ops.reshape(context, (tokens.shape[0] or -1, self.config.hidden_size))
+
+    def _project(
+        self, tokens: KerasTensor, dense: layers.Dense, training: bool | None
+    ) -> KerasTensor:
+        if not training:
+            return dense(tokens)
+        kernel, bias = weights_of(dense)
+        return add_bias(ops.matmul(tokens, kernel), bias)
 
     def _attend(
         self,
@@ -206,8 +221,89 @@ class TransformerBlock(layers.Layer):
         training: bool | None,
     ) -> KerasTensor:
         *of_grids, first, second = seeds
-        rate = self.config.hidden_dropout
-        attended = self.attention(tokens, layout=layout, seeds=of_grids, training=training)
-        tokens = self.attention_norm(tokens + dropout(attended, rate, first, training))
-        wide = activate(self.intermediate(tokens), self.config.hidden_act, training)
-        return self.output_norm(tokens + dropout(self.project(wide), rate, second, training))
+        context = self.attention(tokens, layout=layout, seeds=of_grids, training=training)
+        project, norm = self.attention.project, self.attention_norm
+        tokens = self._add(tokens, context, project, norm, first, training)
+        wide = self._widen(tokens, training)
+        return self._add(tokens, wide, self.project, self.output_norm, second, training)
+
+    def _widen(self, tokens: KerasTensor, training: bool | None) -> KerasTensor:
+        """`[tokens, hidden]` to `[tokens, intermediate]`."""
+        name = self.config.hidden_act
+        if not training:
+            return activate(self.intermediate(tokens), name)
+        kernel, bias = weights_of(self.intermediate)
+        return add_bias_and_activate(ops.matmul(tokens, kernel), bias, name=name)
+
+    def _add(
+        self,
+        tokens: KerasTensor,
+        inputs: KerasTensor,
+        project: layers.Dense,
+        norm: layers.LayerNormalization,
+        seed: keras.random.SeedGenerator,
+        training: bool | None,
+    ) -> KerasTensor:
+        """The end of a sub-block: `norm(tokens + dropout(project(inputs)))`."""
+        if not training:
+            return norm(tokens + project(inputs))
+        kernel, bias = weights_of(project)
+        rate, update = self.config.hidden_dropout, ops.matmul(inputs, kernel)
+        values = (tokens, update, bias, norm.gamma, norm.beta, *draw(update, rate, seed))
+        return add_and_normalize(*values, rate=rate, epsilon=norm.epsilon)
+
+
+def weights_of(dense: layers.Dense) -> tuple[KerasTensor, KerasTensor]:
+    """Kernel and bias in the type that the layer computes in, also where it is not being called.
+
+    Copies, as a custom gradient takes no variables; in a graph nothing is copied.
+    """
+    kernel, bias = (ops.cast(weight, dense.compute_dtype) for weight in (dense.kernel, dense.bias))
+    return ops.copy(kernel), ops.copy(bias)
+
+
+@ops.custom_gradient
+def add_bias(inputs: KerasTensor, bias: KerasTensor) -> tuple[KerasTensor, object]:
+    """`inputs + bias`, `[tokens, units]` and `[units]`.
+
+    The gradient of a bias that Dense adds is summed over the tokens by TensorFlow, in bfloat16 where
+    they are; on CPU a thousand of them can be wrong by half. Here a matrix product sums it.
+    """
+
+    def grad(*args: KerasTensor, upstream: KerasTensor | None = None) -> tuple[KerasTensor, ...]:
+        upstream = args[0] if upstream is None else upstream
+        ones = ops.ones((1, ops.shape(inputs)[0]), upstream.dtype)
+        return upstream, ops.matmul(ones, upstream)[0]
+
+    return ops.add(inputs, bias), grad
+
+
+# What comes after a matrix product in training; all of it in float32.
+
+
+@fused
+def add_bias_and_activate(inputs: KerasTensor, bias: KerasTensor, name: str) -> KerasTensor:
+    """The activation of that name of `inputs + bias`, `[tokens, units]` and `[units]`."""
+    total = ops.cast(inputs, "float32") + ops.cast(bias, "float32")
+    return ops.cast(activate(total, name, training=True), inputs.dtype)
+
+
+@fused
+def add_and_normalize(
+    tokens: KerasTensor,
+    update: KerasTensor,
+    bias: KerasTensor,
+    gamma: KerasTensor,
+    beta: KerasTensor,
+    *draws: KerasTensor,
+    rate: float,
+    epsilon: float,
+) -> KerasTensor:
+    """LayerNorm of `tokens + dropout(update + bias)`, `[tokens, hidden]`; the others `[hidden]`.
+
+    `draws` are of `draw`.
+    """
+    update = ops.cast(update, "float32") + ops.cast(bias, "float32")
+    total = ops.cast(tokens, "float32") + drop(update, rate, *draws)
+    normal = ops.layer_normalization(total, gamma, beta, axis=-1, epsilon=epsilon)
+    return ops.cast(normal, tokens.dtype)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import KerasTensor, layers, ops
 
-from mtdnn_tf.dynamic_shapes import shapes_may_depend_on_values
+from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling.attention import (
     MASKED,
     AttentionGrid,
@@ -14,7 +14,8 @@ from mtdnn_tf.modeling.attention import (
     TransformerBlock,
 )
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.dropout import dropout
+from mtdnn_tf.modeling.dropout import draw, drop
+from mtdnn_tf.placement import runs_op_by_op_on_cpu
 from mtdnn_tf.sections import section_lengths
 
 Pooling = Literal["cls_pooler", "cls", "mean"]
@@ -68,7 +69,28 @@ class Embeddings(layers.Layer):
             + ops.take(self.position, inputs["position_ids"], axis=0)
             + ops.take(self.type, inputs["type_ids"], axis=0)
         )
-        return dropout(self.norm(total), self.config.hidden_dropout, seed, training)
+        if not training:
+            return self.norm(total)
+        rate, norm = self.config.hidden_dropout, self.norm
+        settings = {"rate": rate, "epsilon": norm.epsilon, "dtype": self.compute_dtype}
+        return normalize_and_drop(
+            total, norm.gamma, norm.beta, *draw(total, rate, seed), **settings
+        )
+
+
+@fused
+def normalize_and_drop(
+    inputs: KerasTensor,
+    gamma: KerasTensor,
+    beta: KerasTensor,
+    *draws: KerasTensor,
+    rate: float,
+    epsilon: float,
+    dtype: str,
+) -> KerasTensor:
+    """LayerNorm of `[tokens, hidden]` float32, then dropout by `draws` (see `draw`), in `dtype`."""
+    normal = ops.layer_normalization(inputs, gamma, beta, axis=-1, epsilon=epsilon)
+    return ops.cast(drop(normal, rate, *draws), dtype)
 
 
 @keras.saving.register_keras_serializable(package="mtdnn_tf")
@@ -196,13 +218,14 @@ class BertEncoder(layers.Layer):
 def packed_layout(example_ids: KerasTensor) -> AttentionLayout:
     """Attention within the examples of a packed batch, `example_ids` `[rows, length] int32`.
 
-    Where shapes may depend on values, there is a grid for each of a row's `section_lengths`: the rows
-    after the last in which an example crosses the end of a section are taken for several shorter ones.
+    Where shapes may depend on values, in TensorFlow on CPU, there is a grid for each of a row's
+    `section_lengths`: the rows after the last in which an example crosses the end of a section are
+    taken for several shorter ones.
     """
     rows, length = ops.shape(example_ids)
     whole = _section_grid(example_ids)
     known = isinstance(rows, int) and isinstance(length, int)
-    sections = section_lengths(length) if known and shapes_may_depend_on_values() else []
+    sections = section_lengths(length) if known and runs_op_by_op_on_cpu() else []
     if len(sections) < 2:
         return AttentionLayout((whole,))
     # Ascending: what crosses the end of a section crosses that of a shorter one.

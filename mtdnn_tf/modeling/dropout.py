@@ -29,23 +29,44 @@ def dropout(
     A function, not a layer: all the dropouts of an encoder share one generator, so that its random
     state is one variable with a stable path (`encoder/seed_generator/seed_generator_state`).
 
-    An entry takes 16 random bits (`rate` is rounded to a multiple of 2^-16): drawing them is most of
-    dropout's time on CPU, and this takes a third off it. It also keeps the rate under each policy:
-    `keras.random.dropout` in bfloat16 drops 0.101 for a rate of 0.1 and scales for 0.1.
-
     Args:
         inputs: Any shape, floating.
         rate: Probability of zeroing an entry, in [0, 1).
         seed: Generator that gives a fresh seed per call.
         training: Nothing is dropped unless true.
     """
-    dropped = min(round(rate * LEVELS), LEVELS - 1)
-    if not training or not dropped:
+    return drop(inputs, rate, *draw(inputs, rate, seed)) if training else inputs
+
+
+def draw(
+    inputs: KerasTensor, rate: float, seed: keras.random.SeedGenerator
+) -> tuple[KerasTensor, ...]:
+    """What `drop` needs beside its inputs: nothing, where nothing is dropped.
+
+    An entry takes 16 random bits (`rate` is rounded to a multiple of 2^-16): drawing them is most of
+    dropout's time on CPU, and this takes a third off it. It also keeps the rate under each policy:
+    `keras.random.dropout` in bfloat16 drops 0.101 for a rate of 0.1 and scales for 0.1.
+
+    Returns:
+        `[half the entries, 1] int32`, if any.
+    """
+    if not _dropped(rate):
+        return ()
+    half = (ops.size(inputs) + 1) // 2
+    return (keras.random.randint((half, 1), -(2**31), 2**31 - 1, dtype="int32", seed=seed),)
+
+
+def drop(inputs: KerasTensor, rate: float, *draws: KerasTensor) -> KerasTensor:
+    """Dropout by what was drawn for the inputs."""
+    if not draws:
         return inputs
-    size = ops.size(inputs)
-    half = (size + 1) // 2
-    bits = keras.random.randint((half, 1), -(2**31), 2**31 - 1, dtype="int32", seed=seed)
-    draws = ops.reshape(ops.view(bits, "int16"), (-1,))[:size]
-    keep = ops.greater_equal(ops.reshape(draws, ops.shape(inputs)), dropped - LEVELS // 2)
+    levels = ops.reshape(ops.view(draws[0], "int16"), (-1,))[: ops.size(inputs)]
+    dropped = _dropped(rate)
+    keep = ops.greater_equal(ops.reshape(levels, ops.shape(inputs)), dropped - LEVELS // 2)
     # A product, not a choice: it is faster on CPU, and so is its gradient.
     return inputs * (ops.cast(keep, inputs.dtype) * (LEVELS / (LEVELS - dropped)))
+
+
+def _dropped(rate: float) -> int:
+    """How many of `LEVELS` are dropped."""
+    return min(round(rate * LEVELS), LEVELS - 1)

@@ -1,10 +1,13 @@
-"""Whether a tensor's shape may depend on the values of another, where code is being traced."""
+"""Where the code runs that is being traced."""
 
 import keras
 
 
-def shapes_may_depend_on_values() -> bool:
-    """True in TensorFlow on CPU, outside of XLA; elsewhere it is impossible, or not worth it."""
+def runs_op_by_op_on_cpu() -> bool:
+    """True in TensorFlow on CPU, outside of XLA.
+
+    There, shapes may depend on the values of tensors, and what each op gives is written to memory.
+    """
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

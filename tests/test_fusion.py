@@ -1,0 +1,134 @@
+"""Functions that XLA computes in a graph on CPU: what they give is what they give op by op."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+from test_bert import TINY, packed, words
+
+from mtdnn_tf import fusion
+from mtdnn_tf.fusion import fused
+from mtdnn_tf.modeling import BertEncoder
+from mtdnn_tf.modeling.attention import add_bias, add_bias_and_activate
+
+ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]
+ARGUMENTS = (
+    np.linspace(-2, 3, 12, dtype=np.float32).reshape(4, 3),
+    np.array([0.5, -1.0, 2.0], np.float32),
+    np.array([[1], [0], [1], [1]], np.int32),
+)
+
+
+@fused
+def scaled(inputs, scale, keep, power):
+    return ops.power(inputs * scale, power) * ops.cast(keep, inputs.dtype)
+
+
+def value_and_gradients(*tensors):
+    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = scaled(*tensors, power=3)
+        total = tf.reduce_sum(value * value)
+    return value, *tape.gradient(total, tensors[:2])
+
+
+def is_compiled(function, *arguments):
+    graph = function.get_concrete_function(*arguments).graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    return any(node.attr["_XlaMustCompile"].b for node in nodes)
+
+
+def test_a_fused_function_and_its_gradients_are_those_of_its_ops():
+    in_graph = tf.function(value_and_gradients, autograph=False)
+    assert is_compiled(in_graph, *ARGUMENTS)
+    for found, expected in zip(in_graph(*ARGUMENTS), value_and_gradients(*ARGUMENTS), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_settings_tell_functions_apart():
+    @tf.function(autograph=False)
+    def both(*tensors):
+        return [scaled(*tensors, power=power) for power in (2, 3)]
+
+    inputs, scale, keep = ARGUMENTS
+    for power, found in zip((2, 3), both(*ARGUMENTS), strict=True):
+        np.testing.assert_allclose(found, (inputs * scale) ** power * keep, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"jit_compile": True}, {"input_signature": [tf.TensorSpec([None, 3])]}],
+    ids=["under XLA", "shape unknown"],
+)
+def test_it_runs_as_written_where_fusing_is_not_for_it(options, monkeypatch):
+    def refuse(*_):
+        pytest.fail("was fused")
+
+    monkeypatch.setattr(fusion, "_compiled", refuse)
+    function = tf.function(lambda x: scaled(x, x, x, power=2), autograph=False, **options)
+    inputs = ARGUMENTS[0]
+    np.testing.assert_allclose(function(inputs), inputs**5, rtol=1e-5)
+    np.testing.assert_allclose(scaled(inputs, inputs, inputs, power=2), inputs**5, rtol=1e-5)
+
+
+def loss_and_gradients(encoder, batch):
+    with tf.GradientTape() as tape:
+        out = encoder(batch, training=True)
+        loss = tf.reduce_sum(tf.cast(out["examples"], tf.float32) ** 2)
+    gradients = tape.gradient(loss, encoder.trainable_variables)
+    return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def make_encoder(**settings):
+    keras.utils.set_random_seed(1)
+    encoder = BertEncoder(TINY.model_copy(update=settings), pooling="mean")
+    encoder.build()
+    return encoder
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_training_in_a_graph_is_training_op_by_op(activation, rate):
+    batch = packed([words(row) for row in ROWS], 128)
+    settings = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
+    expected_loss, expected = loss_and_gradients(make_encoder(**settings), batch)
+    encoder = make_encoder(**settings)
+    step = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
+    assert is_compiled(step)
+    loss, gradients = step()
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+    for variable, one, other in zip(encoder.trainable_variables, gradients, expected, strict=True):
+        largest = np.abs(other).max()
+        np.testing.assert_allclose(one, other, atol=1e-5 * largest + 1e-6, err_msg=variable.path)
+
+
+def test_evaluation_is_not_fused():
+    batch = packed([words(row) for row in ROWS], 128)
+    encoder = make_encoder()
+    assert not is_compiled(tf.function(lambda: encoder(batch, training=False)["examples"]))
+
+
+ADDITIONS = {
+    "add": add_bias,
+    "activate": lambda inputs, bias: add_bias_and_activate(inputs, bias, name="relu"),
+}
+
+
+@pytest.mark.parametrize("add", ADDITIONS.values(), ids=ADDITIONS)
+def test_the_gradient_of_a_bias_is_exact_in_bfloat16(add):
+    """TensorFlow's own (BiasAddGrad) sums in bfloat16: here it would be off by half."""
+    upstream = np.random.default_rng(0).uniform(0.5, 1.5, (1000, 8))
+    upstream = tf.cast(upstream, tf.bfloat16)
+    inputs, bias = tf.ones((1000, 8), tf.bfloat16), tf.ones(8, tf.bfloat16)
+
+    @tf.function(autograph=False)
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(bias)
+            result = add(inputs, bias)
+        return tape.gradient(result, bias, upstream)
+
+    found, expected = tf.cast(gradient(), tf.float32), np.sum(tf.cast(upstream, tf.float64), axis=0)
+    np.testing.assert_allclose(found, expected, rtol=2**-8)  # The rounding of the result.
