@@ -9,7 +9,7 @@ from test_bert import TINY, packed, words
 
 from mtdnn_tf import fusion
 from mtdnn_tf.fusion import fused
-from mtdnn_tf.modeling import BertEncoder
+from mtdnn_tf.modeling import BertEncoder, attention, bert
 from mtdnn_tf.modeling.attention import add_bias, add_bias_and_activate
 
 ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]
@@ -90,10 +90,16 @@ def make_encoder(**settings):
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("rate", [0.0, 0.1])
-def test_training_in_a_graph_is_training_op_by_op(activation, rate):
+def test_fused_training_is_training_by_layers(activation, rate, monkeypatch):
+    """In float32, where it can be seen."""
     batch = packed([words(row) for row in ROWS], 128)
     settings = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
-    expected_loss, expected = loss_and_gradients(make_encoder(**settings), batch)
+    encoder = make_encoder(**settings)
+    by_layers = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
+    assert not is_compiled(by_layers)
+    expected_loss, expected = by_layers()
+    for module in (attention, bert):
+        monkeypatch.setattr(module, "is_fused", lambda layer, training: bool(training))
     encoder = make_encoder(**settings)
     step = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
     assert is_compiled(step)
@@ -104,10 +110,13 @@ def test_training_in_a_graph_is_training_op_by_op(activation, rate):
         np.testing.assert_allclose(one, other, atol=1e-5 * largest + 1e-6, err_msg=variable.path)
 
 
-def test_evaluation_is_not_fused():
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_training_in_16_bits_is_fused_and_evaluation_is_not(dtype):
     batch = packed([words(row) for row in ROWS], 128)
-    encoder = make_encoder()
-    assert not is_compiled(tf.function(lambda: encoder(batch, training=False)["examples"]))
+    encoder = BertEncoder(TINY, dtype=dtype)
+    for training in (True, False):
+        encode = tf.function(lambda: encoder(batch, training=training)["examples"])  # noqa: B023
+        assert is_compiled(encode) == training
 
 
 ADDITIONS = {

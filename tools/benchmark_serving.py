@@ -4,18 +4,24 @@
 
 Needs `pip install -c requirements.lock -e .[bench]`. Exports the run in each precision, frozen and not,
 and asks all in turns for dev examples of its tasks over sentences and pairs: mixed batches of
---batch_size, and one at a time. The peers are the encoder in transformers, padded to the longest of a
-batch, with the heads of the run; ONNX Runtime runs the graph that PyTorch exports. Printed are medians,
-their ratio to ONNX Runtime, and the largest difference of a probability, and of a score, from PyTorch;
+--batch_size, and one at a time. Each export is served by a process of its own: oneDNN keeps the
+kernels of so many shapes in a process, and makes others anew. The peers are the encoder in
+transformers, padded to the longest of a batch, with the heads of the run; ONNX Runtime runs the graph
+that PyTorch exports. Printed are medians, their ratio to ONNX Runtime, and the largest difference of a
+probability, and of a score, from PyTorch;
 then what `all_single` over --heads linear heads costs beside one of them, in memory.
 TensorFlow takes its memory from the system, as in `mtdnn_tf.serving.local_server`.
 """
 
+import multiprocessing
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,9 @@ from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError
 
 Row = tuple[str, str, str]  # Task, first text, second text ("" for tasks over one).
+Batches = Sequence[Sequence[Row]]
 Answer = Callable[[Sequence[Row]], np.ndarray]  # First probability, or score, of each row.
+Asked = Callable[[Batches], tuple[np.ndarray, float]]  # All answers, and seconds a batch.
 EXPORTS = {
     "float32": {"precision": "float32"},
     "float32, frozen": {"precision": "float32", "freeze": True},
@@ -83,16 +91,36 @@ def _served(folder: Path) -> Answer:
     return answer
 
 
+def _timed(answer: Answer, batches: Batches) -> tuple[np.ndarray, float]:
+    start = time.perf_counter()
+    answers = [answer(batch) for batch in batches]
+    return np.concatenate(answers), (time.perf_counter() - start) / len(batches)
+
+
+def _serve(folder: Path) -> None:
+    global _answer  # Of this process, which serves nothing else.
+    _answer = _served(folder)
+
+
+def _ask_served(batches: Batches) -> tuple[np.ndarray, float]:
+    return _timed(_answer, batches)
+
+
+def _apart(folder: Path, stack: ExitStack) -> Asked:
+    """An exported model in a process of its own, which ends with the stack."""
+    spawn = multiprocessing.get_context("spawn")
+    process = ProcessPoolExecutor(1, spawn, _serve, (folder,))
+    stack.enter_context(process)
+    return lambda batches: process.submit(_ask_served, batches).result()
+
+
 def _measure(
-    answers: dict[str, Answer],
-    batches: Sequence[Sequence[Row]],
-    with_score: Sequence[str],
-    rounds: int,
+    contenders: dict[str, Asked], batches: Batches, with_score: Sequence[str], rounds: int
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Runs all in turns.
 
     Args:
-        answers: What is asked, by its name.
+        contenders: What is asked, by its name.
         batches: What it is asked.
         with_score: Tasks that are answered with a score.
         rounds: How often.
@@ -102,22 +130,15 @@ def _measure(
         score, both by name.
     """
     is_score = np.array([row[0] in with_score for batch in batches for row in batch])
-
-    def all_rows(answer: Answer) -> np.ndarray:
-        return np.concatenate([answer(batch) for batch in batches])
-
-    wanted = all_rows(answers[TORCH])
+    wanted, _ = contenders[TORCH](batches)
     difference = {}
-    for name, answer in answers.items():
-        distance = np.abs(all_rows(answer) - wanted)
+    for name, ask in contenders.items():
+        distance = np.abs(ask(batches)[0] - wanted)
         difference[name] = tuple(float(distance[of].max(initial=0)) for of in (~is_score, is_score))
-    seconds: dict[str, list[float]] = {name: [] for name in answers}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, answer in answers.items():
-            start = time.perf_counter()
-            for batch in batches:
-                answer(batch)
-            seconds[name].append((time.perf_counter() - start) / len(batches))
+        for name, ask in contenders.items():
+            seconds[name].append(ask(batches)[1])
     return {name: statistics.median(values) for name, values in seconds.items()}, difference
 
 
@@ -171,23 +192,26 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     size = values.batch_size
     rows = _rows(loaded, Path(values.data_dir), size * values.batches)
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         peers = TransformersPeers(loaded, values.workdir, folder, values.threads)
         folders = {
             name: export(values.workdir, folder / "models", **settings)
             for name, settings in EXPORTS.items()
         }
-        answers = {ONNX: peers.onnx(), TORCH: peers.torch}
-        answers |= {name: _served(path) for name, path in folders.items()}
+        peer_answers: dict[str, Answer] = {ONNX: peers.onnx(), TORCH: peers.torch}
+        contenders: dict[str, Asked] = {
+            name: partial(_timed, answer) for name, answer in peer_answers.items()
+        }
+        contenders |= {name: _apart(path, stack) for name, path in folders.items()}
         for title, chosen in (
             (f"batches of {size}", batches),
             ("one at a time", [[row] for row in rows[: 2 * size]]),
         ):
-            seconds, difference = _measure(answers, chosen, with_score, values.rounds)
+            seconds, difference = _measure(contenders, chosen, with_score, values.rounds)
             count = len(chosen[0])
             print(f"{title:24s} examples/s    ms  / ONNX Runtime  probability    score")
-            for name in answers:
+            for name in contenders:
                 print(
                     f"{name:24s} {count / seconds[name]:10,.0f} {1000 * seconds[name]:5.1f} "
                     f"{seconds[ONNX] / seconds[name]:15.2f} {difference[name][0]:12.1e}"

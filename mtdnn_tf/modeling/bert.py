@@ -12,9 +12,10 @@ from mtdnn_tf.modeling.attention import (
     AttentionGrid,
     AttentionLayout,
     TransformerBlock,
+    is_fused,
 )
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.dropout import draw, drop
+from mtdnn_tf.modeling.dropout import draw, drop, dropout
 from mtdnn_tf.placement import runs_op_by_op_on_cpu
 from mtdnn_tf.sections import section_lengths
 
@@ -69,9 +70,9 @@ class Embeddings(layers.Layer):
             + ops.take(self.position, inputs["position_ids"], axis=0)
             + ops.take(self.type, inputs["type_ids"], axis=0)
         )
-        if not training:
-            return self.norm(total)
         rate, norm = self.config.hidden_dropout, self.norm
+        if not is_fused(self, training):
+            return dropout(norm(total), rate, seed, training)
         settings = {"rate": rate, "epsilon": norm.epsilon, "dtype": self.compute_dtype}
         return normalize_and_drop(
             total, norm.gamma, norm.beta, *draw(total, rate, seed), **settings
