@@ -120,8 +120,7 @@ class SelfAttention(layers.Layer):
             context = ops.cond(layout.has_several, attend_all, first)
         if layout.gather is not None:
             context = ops.take(context, layout.gather, axis=0)
-        # The number of tokens where it is known: that of `context` may not be.
-        return ops.reshape(context, (tokens.shape[0] or -1, self.config.hidden_size))
+        return ops.reshape(context, (-1, self.config.hidden_size))
 
     def _project(
         self, tokens: KerasTensor, dense: layers.Dense, training: bool | None
@@ -249,7 +248,8 @@ class TransformerBlock(layers.Layer):
         if not is_fused(self, training):
             return norm(tokens + dropout(project(inputs), rate, seed, training))
         kernel, bias = weights_of(project)
-        update = ops.matmul(inputs, kernel)
+        # The number of tokens is known of `tokens`, and not of what comes from attention.
+        update = ops.reshape(ops.matmul(inputs, kernel), ops.shape(tokens))
         values = (tokens, update, bias, norm.gamma, norm.beta, *draw(update, rate, seed))
         return add_and_normalize(*values, rate=rate, epsilon=norm.epsilon)
 
