@@ -1,12 +1,12 @@
 """Paired bootstrap: whether one model is better than another on the same examples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtdnn_tf.predictions import DevPredictions
-from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.tasks.metrics import compute, of_queries
 
 
 @dataclass(frozen=True)
@@ -52,39 +52,40 @@ def paired_bootstrap(
     for one in everyone:
         if not np.array_equal(one.labels, everyone[0].labels):
             raise ValueError("the models did not answer the same examples")
+    groups = everyone[0].groups
+    if groups is None:
+        size, difference = len(everyone[0].labels), _difference(metric, better, worse)
+    else:
+        size, difference = len(np.unique(groups)), _difference_of_queries(metric, better, worse)
     rng = np.random.default_rng([seed, 7])
-    value = _difference(metric, better, worse, *_everything(everyone[0]))
-    drawn = np.array(
-        [_difference(metric, better, worse, *_draw(everyone[0], rng)) for _ in range(resamplings)]
-    )
+    drawn = np.array([difference(rng.integers(size, size=size)) for _ in range(resamplings)])
     low, high = np.quantile(drawn, [0.025, 0.975])
+    value = difference(np.arange(size))
     return Difference(value, float(low), float(high), float(np.mean(drawn <= 0)))
 
 
-def _everything(one: DevPredictions) -> tuple[np.ndarray, np.ndarray | None]:
-    return np.arange(len(one.labels)), one.groups
-
-
-def _draw(one: DevPredictions, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions of the examples drawn, and for queries the number of the drawing of each."""
-    if one.groups is None:
-        size = len(one.labels)
-        return rng.integers(size, size=size), None
-    queries = np.unique(one.groups)
-    members = [np.flatnonzero(one.groups == query) for query in queries]
-    drawn = [members[number] for number in rng.integers(len(queries), size=len(queries))]
-    return np.concatenate(drawn), np.repeat(np.arange(len(drawn)), [len(d) for d in drawn])
-
-
 def _difference(
-    metric: str,
-    better: Sequence[DevPredictions],
-    worse: Sequence[DevPredictions],
-    rows: np.ndarray,
-    groups: np.ndarray | None,
-) -> float:
-    def mean(models: Sequence[DevPredictions]) -> float:
-        values = [compute(metric, m.labels[rows], m.predictions[rows], groups) for m in models]
-        return float(np.mean(values))
+    metric: str, better: Sequence[DevPredictions], worse: Sequence[DevPredictions]
+) -> Callable[[np.ndarray], float]:
+    """The difference on some of the examples, by their positions."""
 
-    return mean(better) - mean(worse)
+    def mean(models: Sequence[DevPredictions], rows: np.ndarray) -> float:
+        return float(
+            np.mean([compute(metric, m.labels[rows], m.predictions[rows]) for m in models])
+        )
+
+    return lambda rows: mean(better, rows) - mean(worse, rows)
+
+
+def _difference_of_queries(
+    metric: str, better: Sequence[DevPredictions], worse: Sequence[DevPredictions]
+) -> Callable[[np.ndarray], float]:
+    """The same of queries: the places of candidates within one do not change with what is drawn."""
+
+    def mean(models: Sequence[DevPredictions]) -> np.ndarray:
+        return np.mean(
+            [of_queries(metric, m.labels, m.predictions, m.groups) for m in models], axis=0
+        )
+
+    gains = mean(better) - mean(worse)
+    return lambda queries: float(np.mean(gains[queries]))

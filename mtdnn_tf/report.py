@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
+from mtdnn_tf.errors import UserError
 
 
 def _define_flags() -> None:
@@ -23,7 +24,10 @@ def _define_flags() -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.reporting.page import write_report
 
-    run, *others = list(values.workdir) + arguments
+    workdirs = list(values.workdir) + arguments
+    if not workdirs or "" in workdirs:
+        raise UserError("--workdir: expected the name of a run directory, found none")
+    run, *others = workdirs
     output = Path(values.output) if values.output else None
     print(f"written to {write_report(run, others, values.data_dir, output)}")
     return 0

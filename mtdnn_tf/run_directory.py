@@ -1,7 +1,7 @@
 """The run directory: one self-contained folder that a run leaves and everything later reads.
 
 config.yaml     the command that began the run, and the experiment with the full spec of every task
-data.json       rows, skipped rows and content hash of every split
+data.json       rows, skipped rows and hashes of every split
 encoder/        config.json, the encoder's configuration in Hugging Face's keys
 vocab.txt tokenizer.json
 checkpoints/    last/ and best/
@@ -38,6 +38,7 @@ FREE_SETTINGS = {
     "training.checkpoint_every_steps",
 }
 _COMMAND = "# Begun by: "
+RECORD_KEYS = ("kind", "step")  # Of every record of metrics.jsonl.
 
 
 class RunDirectory:
@@ -183,11 +184,17 @@ class RunDirectory:
         """
         if not self.metrics_file.is_file():
             return []
-        lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
         try:
-            return [json.loads(line) for line in lines[:-1]]
-        except ValueError as error:
+            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
+            records = [json.loads(line) for line in lines[:-1]]
+        except (OSError, ValueError) as error:
             raise UserError(f"cannot read {self.metrics_file}: {error}") from error
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or not set(RECORD_KEYS) <= set(record):
+                raise UserError(
+                    f"{self.metrics_file}:{number}: expected a record with {', '.join(RECORD_KEYS)}"
+                )
+        return records
 
     def best_dev(self) -> dict[str, Any]:
         """The record of `metrics.jsonl` with the best mean of the dev scores.

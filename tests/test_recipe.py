@@ -306,6 +306,30 @@ def test_the_bootstrap_draws_queries_whole():
     assert difference.low == pytest.approx(difference.high)
 
 
+@pytest.mark.parametrize("metric", ["mrr", "accuracy_at_1"])
+def test_the_bootstrap_of_queries_is_that_of_their_candidates(metric):
+    rng = np.random.default_rng(3)
+    groups = rng.permutation(np.repeat(np.arange(30), 4))
+    labels = np.zeros(120)
+    for query in range(30):
+        labels[rng.choice(np.flatnonzero(groups == query))] = 1.0
+    one, other = (DevPredictions(labels, rng.random(120), groups) for _ in range(2))
+    found = paired_bootstrap(metric, [one], [other], resamplings=40, seed=5)
+    drawing = np.random.default_rng([5, 7])
+    gains = []
+    for _ in range(40):
+        drawn = [np.flatnonzero(groups == query) for query in drawing.integers(30, size=30)]
+        rows, number = np.concatenate(drawn), np.repeat(np.arange(30), 4)
+        gains.append(
+            compute(metric, labels[rows], one.predictions[rows], number)
+            - compute(metric, labels[rows], other.predictions[rows], number)
+        )
+    low, high = np.quantile(gains, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    value = [compute(metric, labels, m.predictions, groups) for m in (one, other)]
+    assert found.value == pytest.approx(value[0] - value[1])
+
+
 def test_the_bootstrap_refuses_other_examples():
     other = [DevPredictions(np.ones(300), np.ones(300), None)]
     with pytest.raises(ValueError, match="same examples"):

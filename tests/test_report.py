@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -20,6 +21,7 @@ from test_serving import browser  # noqa: F401 - a fixture
 from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.bootstrap import paired_bootstrap
+from mtdnn_tf.data.sources import content_hash
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import DevPredictions
 from mtdnn_tf.reporting import page as page_module
@@ -180,7 +182,66 @@ def test_splits_of_other_examples_are_not_compared(trained, other, tmp_path, mon
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     (copy / "predictions/near_dev.tsv").unlink()
     page = Page(write_report(trained[0], [copy], output=tmp_path / "r.html").read_text())
-    assert "Not compared, for not both answered the same examples: mood, near." in page.text
+    assert "Not compared: mood (other examples), near (this run alone answered it)." in page.text
+
+
+def test_equal_uids_and_labels_do_not_make_the_same_examples(
+    trained, other, experiment, tmp_path, monkeypatch
+):
+    """Uids are often the numbers of rows: what the rows were read from tells them apart."""
+    monkeypatch.setattr(page_module, "paired_bootstrap", partial(paired_bootstrap, resamplings=5))
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy)
+    data = json.loads((copy / "data.json").read_text())
+    data["mood/dev"]["content"] = "0" * 64
+    (copy / "data.json").write_text(json.dumps(data))
+    page = Page(write_report(trained[0], [copy], output=tmp_path / "r.html").read_text())
+    assert "Not compared: mood (other examples)." in page.text
+    folder = tmp_path / "data"
+    shutil.copytree(experiment.parent / "data", folder)
+    path = folder / "near_dev.tsv"
+    path.write_text(path.read_text().replace("the ", "a "))
+    text = write_report(trained[0], data_dir=str(folder), output=tmp_path / "r.html").read_text()
+    assert "Without texts: near: the data is not that of the run" in Page(text).text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"labels": ["good", "bad", "fair"]}, "mood (labels bad, good here, good, bad, fair there)"),
+        ({"kind": "ranking", "fields": ["query", "candidate"], "labels": ["bad", "good"],
+          "metrics": ["mrr"], "score_metric": "mrr"},
+         "mood (single_classification here, ranking there)"),
+    ],
+)  # fmt: skip
+def test_other_tasks_of_the_same_name_are_not_compared(
+    change, why, trained, other, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(page_module, "paired_bootstrap", partial(paired_bootstrap, resamplings=5))
+    theirs = RunRecord(other)
+    tasks = {split.task.name: split for split in theirs.splits}
+    mood = tasks["mood"]
+    changed = replace(mood, task=mood.task.model_copy(update=change))
+    theirs.splits = [changed if split is mood else split for split in theirs.splits]
+    assert page_module._compare(RunRecord(trained[0]), theirs).left_out == [why]
+
+
+def test_the_order_of_labels_does_not_matter_for_a_comparison(
+    trained, other, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(page_module, "paired_bootstrap", partial(paired_bootstrap, resamplings=50))
+    copy = tmp_path / "copy"
+    shutil.copytree(other, copy)
+    tree = yaml.safe_load((copy / "config.yaml").read_text())
+    tree["tasks"]["mood"]["labels"].reverse()
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    here = RunRecord(trained[0])
+    mirrored, there = (
+        {split.title: split.predictions for split in RunRecord(of).splits} for of in (copy, other)
+    )
+    np.testing.assert_array_equal(mirrored["mood"].labels, 1 - there["mood"].labels)
+    rows = [page_module._compare(here, RunRecord(of)).rows for of in (copy, other)]
+    assert rows[0] == rows[1]
 
 
 def test_the_same_run_has_the_same_report(trained, tmp_path):
@@ -213,7 +274,13 @@ def test_texts_and_names_are_shown_as_they_are(experiment, trained, tmp_path):
     shutil.copytree(experiment.parent / "data", data)
     path = data / "near_dev.tsv"
     path.write_text(path.read_text().replace("the ", "<b>the & ").replace(" .", "</table>"))
-    text = write_report(trained[0], data_dir=str(data), output=tmp_path / "r.html").read_text()
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    known = json.loads((copy / "data.json").read_text())
+    near = RunDirectory(copy).read_experiment().tasks["near"]
+    known["near/dev"]["content"] = content_hash(near, "dev", data).hex()
+    (copy / "data.json").write_text(json.dumps(known))
+    text = write_report(copy, data_dir=str(data), output=tmp_path / "r.html").read_text()
     assert "<b>" not in text
     assert "<b>the & " in Page(text).text
 
@@ -229,10 +296,29 @@ def test_what_is_no_run_is_told(tmp_path, trained):
     done = run("report", f"--workdir={tmp_path}")
     assert done.returncode == 1
     assert error_line(done).startswith(f"error: {tmp_path} is not a run directory")
+    done = run("report", "--workdir=")
+    assert error_line(done) == "error: --workdir: expected the name of a run directory, found none"
     (tmp_path / "report").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write in .*report: File exists"):
         write_report(trained[0], output=tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\n", "cannot read .*metrics.jsonl: 'utf-8' codec"),
+        (b"[]\n", "metrics.jsonl:1: expected a record with kind, step"),
+        (b'{"kind": "dev", "step": 1}\n{"kind": "dev"}\n', "metrics.jsonl:2: expected a record"),
+        (b"{\n", "cannot read .*metrics.jsonl: "),
+    ],
+)
+def test_broken_records_are_told(content, message, trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    (copy / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        write_report(copy)
 
 
 @pytest.mark.parametrize("width", [380, 1400])

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from mtdnn_tf.submission.answering import BATCH_SIZE
 from mtdnn_tf.submission.check import check_submission
 from mtdnn_tf.submission.dev_scores import score_dev
 from mtdnn_tf.submission.formats import GLUE_FILES
-from mtdnn_tf.submission.models import hash_of_answers, of_runs, of_saved_model
+from mtdnn_tf.submission.models import hash_of_answers, of_runs, of_saved_model, probed
 from mtdnn_tf.submission.summary import train_shares
 from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
 from mtdnn_tf.tasks import builtin_tasks
@@ -295,6 +296,24 @@ def test_what_is_there_of_another_model_or_data_is_not_gone_on_with(
         writer.write(origins(models, copy))
 
 
+def test_what_is_there_and_cannot_be_read_is_not_gone_on_with(cut_off, models, glue, tmp_path):
+    shutil.copytree(cut_off, tmp_path / "submission.zip.partial")
+    (tmp_path / "submission.zip.partial/CoLA.json").write_text("")  # As a power cut leaves it.
+    writer = SubmissionWriter(tmp_path / "submission.zip", glue, lambda of_one, rows: None)
+    with pytest.raises(UserError, match=r"partial has CoLA\.tsv of another model or other data"):
+        writer.write(origins(models, glue))
+
+
+def test_files_of_others_are_not_removed_with_the_parts(models, glue, tmp_path):
+    thesis = tmp_path / "submission.zip.partial/mine/thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("all of it")
+    writer = SubmissionWriter(tmp_path / "submission.zip", glue, lambda of_one, rows: None)
+    with pytest.raises(UserError, match=r"partial/mine is no part of a submission; move it away"):
+        writer.write(origins(models, glue))
+    assert thesis.read_text() == "all of it"
+
+
 def test_two_writers_do_not_share_a_submission(models, glue, tmp_path):
     output = tmp_path / "submission.zip"
     (tmp_path / "submission.zip.partial").mkdir()
@@ -315,10 +334,11 @@ def test_two_models_of_the_same_version_are_told_apart(models):
         answered = models["rte"].call(signature, inputs, outputs)
         return answered | {"score": answered["score"] + 0.001} if "score" in answered else answered
 
-    assert hash_of_answers(fields, models["rte"].call) == hash_of_answers(
-        fields, models["rte"].call
+    first, again, changed = (
+        hash_of_answers(probed(fields, call))
+        for call in (models["rte"].call, models["rte"].call, other)
     )
-    assert hash_of_answers(fields, models["rte"].call) != hash_of_answers(fields, other)
+    assert first == again != changed
 
 
 def test_a_task_without_a_model_or_a_file_is_an_error_unless_told_otherwise(models, glue, tmp_path):
@@ -459,6 +479,31 @@ def test_a_model_whose_task_is_not_glues_is_told(tmp_path, glue):
     done = submit(glue, f"--workdir={tmp_path / 'run'}", "--dev")
     assert done.returncode == 1
     assert "task 'rte' takes sentence; expected sentence1, sentence2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "message"),
+    [
+        ("rte", ("no", "yes"), "'rte' answers no, yes; expected not_entailment, entailment"),
+        ("rte", (), "'rte' answers a score; expected not_entailment, entailment"),
+        ("stsb", ("0", "1"), "'stsb' answers 0, 1; expected a score"),
+    ],
+)
+def test_a_model_that_answers_other_than_glue_is_told_before_any_row(
+    task, labels, message, models, glue
+):
+    model = models[task]
+    other = replace(model, labels={**model.labels, task: labels})
+    with pytest.raises(UserError, match=message):
+        origins({**models, task: other}, glue)
+
+
+def test_all_ways_know_the_labels_of_a_model(models, workdir):
+    with of_runs([str(workdir)], {}) as of_run:
+        for task, model in models.items():
+            assert list(model.labels[task]) == list(of_run[task].labels[task])
+    assert models["stsb"].labels["stsb"] == ()
+    assert list(models["mnli"].labels["mnli"]) == ["contradiction", "neutral", "entailment"]
 
 
 def test_the_majorities_are_those_of_the_real_files(glue_dir):

@@ -95,6 +95,17 @@ def test_the_files_are_those_of_glue():
          ["STS-B.tsv:3: prediction ' \u0663', expected a number from 0 to 5"]),
         ("WNLI", "\n3\t1\n", "\n3.0\t1\n", ["WNLI.tsv:5: index '3.0' is not a whole number"]),
         ("WNLI", "\n145\t1\n", "\n", ["WNLI.tsv:146: 145 rows, expected 146"]),
+        ("WNLI", "\n7\t1\n", "\n",
+         ["WNLI.tsv:9: index 8, expected 7: rows are in the order of the test file",
+          "WNLI.tsv:146: 145 rows, expected 146"]),
+        ("WNLI", "\n7\t1\n", "\n7\t1\n7\t1\n",
+         ["WNLI.tsv:10: index 7, expected 8: rows are in the order of the test file",
+          "WNLI.tsv:148: 147 rows, expected 146"]),
+        ("WNLI", "\n7\t1\n8\t0\n", "\n8\t0\n7\t1\n",
+         ["WNLI.tsv:9: index 8, expected 7: rows are in the order of the test file",
+          "WNLI.tsv:10: index 7, expected 8: rows are in the order of the test file"]),
+        ("WNLI", "\n145\t1\n", "\n145\t1\n\n", ["WNLI.tsv:148: is empty"]),
+        ("WNLI", "\n7\t1\n", "\n\n7\t1\n", ["WNLI.tsv:9: is empty"]),
         ("WNLI", "\n145\t1\n", "\n145\t1\n146\t1\n",
          ["WNLI.tsv:148: index 146 is over the last, 145", "WNLI.tsv:148: 147 rows, expected 146"]),
         ("WNLI", "\n3\t1\n", "\n3 1\n", ["WNLI.tsv:5: expected index and prediction, found 1 columns"]),
@@ -175,10 +186,10 @@ def test_a_file_that_is_there_twice_is_named(right, tmp_path):
 
 
 def test_a_wrong_number_of_rows_is_named_after_however_many_others(check, right):
-    header, rest = right["RTE.tsv"].split("\n", 1)
-    report = check(**{"RTE": f"{header}\n0\tentailment\n{rest}"})
+    wrong = right["RTE.tsv"].replace("\tentailment", "\t1")
+    report = check(RTE=f"{wrong}2999\tnot_entailment\n")
     assert report.faults[-1] == "RTE.tsv:3002: 3,001 rows, expected 3,000"
-    assert report.count == 3001
+    assert report.count == 1502
 
 
 def test_a_score_may_begin_with_its_point(check, right):
@@ -199,6 +210,16 @@ def test_what_cannot_be_printed_is_shown_as_python_does(check, right, tmp_path):
     assert faults[20] == "and 10 more such files"
 
 
+def test_a_member_without_a_name_is_no_file_of_a_submission(right, tmp_path):
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in (right | {"?.txt": ""}).items():
+            archive.writestr(name, text)
+    path.write_bytes(path.read_bytes().replace(b"?.txt", b"\0.txt"))  # A name ends at a NUL.
+    (fault,) = check_submission(path).faults
+    assert fault.startswith("'': no file of a submission; known: AX.tsv")
+
+
 def test_a_member_whose_name_is_not_what_it_says_is_told(right, tmp_path):
     path = tmp_path / "names.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -213,8 +234,18 @@ def test_a_file_that_would_fill_the_memory_is_not_read(check, monkeypatch):
     assert check().faults == ["QQP.tsv: more than 3 MiB"]
 
 
-def test_a_zip_file_that_is_damaged_or_encrypted_is_told(check, tmp_path):
-    check()
+@pytest.mark.parametrize("line", ["145\t1\n", "\n"])
+def test_of_far_too_many_lines_the_rest_is_not_read(line, check, right):
+    report = check(WNLI=right["WNLI.tsv"] + line * 1000)
+    fault = "WNLI.tsv:294: far over 146 rows; what comes after is not read"
+    assert report.faults[-1] == fault
+    assert report.count <= 147
+
+
+def test_a_file_that_is_damaged_or_encrypted_does_not_hide_the_faults_of_others(
+    check, right, tmp_path
+):
+    check(AX=right["AX.tsv"].replace("\n2\tentailment\n", "\n2\tEntailment\n"))
     path = tmp_path / "submission.zip"
     whole = path.read_bytes()
     for place, byte in ((200, 0xFF), (6, 0x01)):  # Amid compressed data; the flag of encryption.
@@ -224,8 +255,9 @@ def test_a_zip_file_that_is_damaged_or_encrypted_is_told(check, tmp_path):
             first = whole.index(b"PK\x01\x02")
             damaged[first + 8] |= byte
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"submission\.zip: cannot be unpacked: "):
-            check_submission(path)
+        *_, of_cola, of_ax = check_submission(path).faults
+        assert of_cola.startswith("CoLA.tsv: cannot be unpacked: ")
+        assert of_ax.startswith("AX.tsv:4: prediction 'Entailment', expected one of ")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -237,8 +269,8 @@ def test_a_file_that_is_damaged_in_another_compression_is_told(method, right, tm
     damaged = bytearray(path.read_bytes())
     damaged[100:140] = bytes(40)
     path.write_bytes(damaged)
-    with pytest.raises(UserError, match=r"submission\.zip"):
-        check_submission(path)
+    (fault,) = check_submission(path).faults
+    assert fault.startswith("CoLA.tsv: cannot be unpacked: ")
 
 
 @pytest.mark.parametrize("raw", [b"", b"PK nothing", b"index\tprediction\n"])

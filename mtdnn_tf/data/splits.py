@@ -39,7 +39,7 @@ class RunData:
         }
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Examples, skipped rows and content hash of every split, as `data.json` holds them."""
+        """Examples, skipped rows and hashes of every split, as `data.json` holds them."""
         stores = {f"{name}/train": store for name, store in self.train.items()}
         stores |= {f"{name}/{UNLABELLED}": store for name, store in self.unlabelled.items()}
         stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
@@ -49,6 +49,7 @@ class RunData:
                 "skipped": store.skipped,
                 "key": store.key,
                 "source": store.source,
+                "content": store.content,
             }
             for name, store in stores.items()
         }

@@ -75,7 +75,7 @@ def open_store(
         store = _read(folder)
     if store.remark:
         logging.info("%s/%s: %s", task.name, split, store.remark)
-    return replace(store, source=_hash(reading, content))
+    return replace(store, source=_hash(reading, content), content=content.hex())
 
 
 def default_cache_dir() -> Path:

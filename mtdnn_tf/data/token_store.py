@@ -24,6 +24,7 @@ class TokenStore:
         key: Hash of everything the arrays depend on.
         source: Hash of the rows and how they are read, whatever the tokenizer; that of a subset is
             the whole's.
+        content: Hash of what the rows were read from, alone.
         skipped: Bad rows that were left out.
         remark: What a user should know of the examples; may be empty.
     """
@@ -36,6 +37,7 @@ class TokenStore:
     groups: np.ndarray | None = None
     key: str = ""
     source: str = ""
+    content: str = ""
     skipped: int = 0
     remark: str = ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -14,10 +15,12 @@ from matplotlib.figure import Figure
 from mtdnn_tf.bootstrap import Difference, paired_bootstrap
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
+from mtdnn_tf.predictions import DevPredictions
 from mtdnn_tf.reporting import figures
 from mtdnn_tf.reporting.run_record import RunRecord, Split
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import METRIC_NAMES, split_title
 
 PAGE_FILE = "report.html"
@@ -93,7 +96,7 @@ class Comparison:
     Attributes:
         other: Its name.
         rows: The metrics of the splits that both answered.
-        left_out: Splits of which they answered other examples, or one of them none.
+        left_out: The other splits, each with why they are not compared.
     """
 
     other: str
@@ -239,11 +242,17 @@ def _compare(run: RunRecord, other: RunRecord) -> Comparison:
     rows: list[ComparedRow] = []
     left_out: list[str] = []
     for split in run.splits:
-        there = theirs.get(_key(split))
-        if there is None or not _same_examples(split, there):
-            left_out.append(split.title)
+        there = theirs.pop(_key(split), None)
+        if there is None:
+            left_out.append(f"{split.title} (this run alone answered it)")
             continue
-        mine, others = split.predictions, there.predictions
+        if differs := _other_task(split.task, there.task):
+            left_out.append(f"{split.title} ({differs})")
+            continue
+        mine, others = split.predictions, other.answers(split.task, split.name)
+        if not (_same_content(split, there) and _same_examples(mine, others)):
+            left_out.append(f"{split.title} (other examples)")
+            continue
         for metric in split.task.metrics:
             here, also = (
                 compute(metric, one.labels, one.predictions, one.groups) for one in (mine, others)
@@ -251,7 +260,7 @@ def _compare(run: RunRecord, other: RunRecord) -> Comparison:
             gain = paired_bootstrap(metric, [others], [mine])
             examples = f"{len(mine.labels):,}"
             rows.append(ComparedRow(split.title, examples, METRIC_NAMES[metric], here, also, gain))
-    left_out += [split.title for split in other.splits if _key(split) not in map(_key, run.splits)]
+    left_out += [f"{split.title} (the other alone answered it)" for split in theirs.values()]
     return Comparison(other.name, rows, left_out)
 
 
@@ -259,10 +268,22 @@ def _key(split: Split) -> tuple[str, str]:
     return split.task.name, split.name
 
 
-def _same_examples(one: Split, other: Split) -> bool:
-    mine, theirs = one.predictions, other.predictions
+def _other_task(here: TaskSpec, there: TaskSpec) -> str:
+    """In what two tasks of the same name differ so that their answers cannot be compared."""
+    if here.kind != there.kind:
+        return f"{here.kind} here, {there.kind} there"
+    if set(here.labels) != set(there.labels):
+        return f"labels {', '.join(here.labels)} here, {', '.join(there.labels)} there"
+    return ""
+
+
+def _same_content(one: Split, other: Split) -> bool:
+    return None in (one.content, other.content) or one.content == other.content
+
+
+def _same_examples(one: DevPredictions, other: DevPredictions) -> bool:
     return (
-        one.task.labels == other.task.labels
-        and mine.uids == theirs.uids
-        and mine.labels.tolist() == theirs.labels.tolist()
+        one.uids == other.uids
+        and np.array_equal(one.labels, other.labels)
+        and (one.groups is None or other.groups is None or np.array_equal(one.groups, other.groups))
     )

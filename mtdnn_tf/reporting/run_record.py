@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtdnn_tf.config import DataSettings, Experiment
-from mtdnn_tf.data.sources import read_split
+from mtdnn_tf.data.sources import content_hash, read_split
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import DevPredictions, cell, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
@@ -26,11 +26,13 @@ class Split:
         task: The task.
         name: The split.
         predictions: What the best checkpoint answered.
+        content: Hash of what the examples were read from; None where it is not known.
     """
 
     task: TaskSpec
     name: str
     predictions: DevPredictions
+    content: str | None = None
 
     @property
     def title(self) -> str:
@@ -90,7 +92,7 @@ class RunRecord:
     """
 
     def __init__(self, workdir: str | Path) -> None:
-        directory = RunDirectory(workdir)
+        directory = self._directory = RunDirectory(workdir)
         self.name = str(workdir)
         self.experiment: Experiment = directory.read_experiment()
         self.command = directory.read_command()
@@ -108,6 +110,14 @@ class RunRecord:
             for task in self.experiment.heads
         }
 
+    def answers(self, task: TaskSpec, split: str) -> DevPredictions:
+        """The predictions of a split, with the classes of a task that has its labels in any order.
+
+        Raises:
+            UserError: There are none, or not of such labels.
+        """
+        return read_predictions(_predictions_file(self._directory, task, split), task)
+
     def texts(self, split: Split, settings: DataSettings) -> Mapping[str, Sequence[str]]:
         """Uid to the texts of a split's examples.
 
@@ -119,9 +129,11 @@ class RunRecord:
             UserError: The data is not where it was.
         """
         tfds_dir = Path(settings.tfds_dir) if settings.tfds_dir else None
-        rows = read_split(
-            split.task, split.name, Path(settings.data_dir or "."), settings.on_bad_row, tfds_dir
-        )
+        data_dir = Path(settings.data_dir or ".")
+        content = content_hash(split.task, split.name, data_dir, tfds_dir).hex()
+        if split.content not in (None, content):
+            raise UserError(f"{split.title}: the data is not that of the run")
+        rows = read_split(split.task, split.name, data_dir, settings.on_bad_row, tfds_dir)
         found = split.predictions
         uids = list(map(cell, rows.uids))
         labels = dict(zip(uids, np.asarray(rows.labels).tolist(), strict=True))
@@ -131,8 +143,14 @@ class RunRecord:
 
 
 def _splits(directory: RunDirectory, tasks: Sequence[TaskSpec]) -> Iterator[Split]:
+    data = directory.read_json(directory.data_file) if directory.data_file.exists() else {}
     for task in tasks:
         for name in task.splits_like("dev"):
-            path = directory.predictions / f"{task.name}_{name}.tsv"
+            path = _predictions_file(directory, task, name)
             if path.exists():
-                yield Split(task, name, read_predictions(path, task))
+                content = data.get(f"{task.name}/{name}", {}).get("content")
+                yield Split(task, name, read_predictions(path, task), content)
+
+
+def _predictions_file(directory: RunDirectory, task: TaskSpec, split: str) -> Path:
+    return directory.predictions / f"{task.name}_{split}.tsv"

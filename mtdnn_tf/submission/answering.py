@@ -8,7 +8,7 @@ import numpy as np
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.submission.formats import SCORES, GlueFile
-from mtdnn_tf.submission.models import Model
+from mtdnn_tf.submission.models import Model, answered_labels
 from mtdnn_tf.tasks import builtin_tasks
 from mtdnn_tf.tasks.spec import TaskSpec
 
@@ -21,15 +21,19 @@ def head_of(task: TaskSpec) -> TaskSpec:
     return builtin_tasks()[task.predict_with] if task.predict_with else task
 
 
-def check_fields(of_one: GlueFile, model: Model) -> None:
+def check_task(of_one: GlueFile, model: Model) -> None:
     """Raises a UserError where the model's task is another than GLUE's of the same name."""
     task = builtin_tasks()[of_one.task]
-    head = head_of(task).name
-    if set(model.fields[head]) != set(task.fields):
-        raise UserError(
-            f"{model.name}: task {head!r} takes {', '.join(model.fields[head])}; "
-            f"expected {', '.join(task.fields)}"
-        )
+    head = head_of(task)
+    for what, found, expected in (
+        ("takes", model.fields[head.name], task.fields),
+        ("answers", model.labels[head.name], answered_labels(head)),
+    ):
+        if set(found) != set(expected):
+            raise UserError(
+                f"{model.name}: task {head.name!r} {what} {', '.join(found) or 'a score'}; "
+                f"expected {', '.join(expected) or 'a score'}"
+            )
 
 
 def answer(
@@ -50,13 +54,13 @@ def answer(
         What the submission has for each row of a batch.
 
     Raises:
-        UserError: The model says what is no label of the task, or a server does not answer.
+        ServingError: A server does not answer.
     """
     task = builtin_tasks()[of_one.task]
     head = head_of(task)
     starts = range(start, len(next(iter(texts.values()))), BATCH_SIZE)
     output = "score" if head.is_regression else "label"
-    said = _score if head.is_regression else partial(_value, of_one, head, model)
+    said = _score if head.is_regression else partial(_value, of_one, head)
     with ThreadPoolExecutor(model.threads) as pool:
         for first in range(0, len(starts), BATCHES_AHEAD):
             batches = [_batch(texts, row) for row in starts[first : first + BATCHES_AHEAD]]
@@ -76,13 +80,8 @@ def _score(value: float) -> str:
     return f"{np.clip(value, *SCORES):.3f}"
 
 
-def _value(of_one: GlueFile, head: TaskSpec, model: Model, label: bytes) -> str:
-    name = label.decode()
-    if name not in head.labels:
-        raise UserError(
-            f"{model.name}: task {head.name!r} answers {name!r}; expected {', '.join(head.labels)}"
-        )
-    return of_one.values[head.labels.index(name)]
+def _value(of_one: GlueFile, head: TaskSpec, label: bytes) -> str:
+    return of_one.values[head.labels.index(label.decode())]
 
 
 def class_or_score(of_one: GlueFile) -> Callable[[str], float]:

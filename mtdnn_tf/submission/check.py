@@ -15,6 +15,15 @@ from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, SCORES, GlueFile
 
 MOST_BYTES = 64 << 20  # Of one file; the largest, QQP, has under 4 MiB.
 MOST_FAULTS = 20  # Shown of one file, unless more are asked for.
+UNPACKING = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,  # Of bz2.
+    RuntimeError,  # Encrypted, or compressed in another way.
+    ValueError,  # A bad name.
+)
 NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,3})?")
 
 
@@ -51,7 +60,7 @@ def check_submission(path: Path, most: int = MOST_FAULTS) -> Report:
     report = Report()
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+            members = {i.filename: i for i in archive.infolist() if not i.filename.endswith("/")}
             expected = {of_one.file: of_one for of_one in GLUE_FILES}
             counts = Counter(info.filename for info in archive.infolist())
             wrong = [f"{_shown(name)}: there {n} times" for name, n in counts.items() if n > 1]
@@ -72,33 +81,24 @@ def check_submission(path: Path, most: int = MOST_FAULTS) -> Report:
                     report.count += 1
                     report.faults.append(f"{name}: more than {MOST_BYTES >> 20} MiB")
                 else:
-                    with archive.open(name) as lines:
-                        _check_file(of_one, lines, report, most)
+                    _check_file(of_one, archive, report, most)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        # The last two are what an encrypted or oddly compressed file, and a badly named one raise.
+    except (zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{path}: cannot be unpacked: {error}") from error
     return report
 
 
 def _shown(name: str) -> str:
     """A member's name as it can be printed."""
-    return name if name.isprintable() and len(name) <= 60 else repr(name[:60])
+    return name if name and name.isprintable() and len(name) <= 60 else repr(name[:60])
 
 
-def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report, most: int) -> None:
+def _check_file(of_one: GlueFile, archive: zipfile.ZipFile, report: Report, most: int) -> None:
     values: Counter[str] = Counter()
     found: deque[str] = deque(maxlen=1)  # The last, which may be of the number of rows.
     count = 0
-    for count, fault in enumerate(_faults_of_lines(of_one, lines, values), start=1):
+    for count, fault in enumerate(_faults_of_file(of_one, archive, values), start=1):
         if count <= most:
             report.faults.append(f"{of_one.file}{fault}")
         else:
@@ -116,10 +116,21 @@ def _check_file(of_one: GlueFile, lines: IO[bytes], report: Report, most: int) -
         report.warnings.append(f"{of_one.file}: every prediction is {shown}")
 
 
-def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -> Iterator[str]:
+def _faults_of_file(
+    of_one: GlueFile, archive: zipfile.ZipFile, values: Counter[str]
+) -> Iterator[str]:
     """Yields what is wrong, with the line in front; counts the predictions."""
+    try:
+        with archive.open(of_one.file) as lines:
+            yield from _faults_of_lines(of_one, lines, values)
+    except UNPACKING as error:
+        yield f": cannot be unpacked: {error}"
+
+
+def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -> Iterator[str]:
     rows = 0
     number = 0
+    order = _Order()
     for number, raw in enumerate(lines, start=1):
         try:
             line = raw.decode("utf-8")
@@ -134,21 +145,48 @@ def _faults_of_lines(of_one: GlueFile, lines: IO[bytes], values: Counter[str]) -
         if line.endswith("\r"):
             yield f":{number}: ends with a carriage return"
             line = line.removesuffix("\r")
+        if number > 2 * of_one.rows + 1:
+            yield f":{number}: far over {of_one.rows:,} rows; what comes after is not read"
+            return
         if number == 1:
             if line != HEADER:
                 yield f":1: expected the header 'index<TAB>prediction', found {line[:60]!r}"
+            continue
+        if not line:
+            yield f":{number}: is empty"
             continue
         cells = line.split("\t")
         if len(cells) != 2:
             yield f":{number}: expected index and prediction, found {len(cells)} columns"
         else:
-            yield from (f":{number}: {fault}" for fault in _faults_of_row(of_one, rows, *cells))
+            expected = order.expected(rows, cells[0])
+            yield from (f":{number}: {fault}" for fault in _faults_of_row(of_one, expected, *cells))
             values[cells[1]] += 1
         rows += 1
     if not number:
         yield ":1: is empty"
     elif rows != of_one.rows:
         yield f":{number}: {rows:,} rows, expected {of_one.rows:,}"
+
+
+class _Order:
+    """What index a row should have, so that a row that is missing or doubled is one fault.
+
+    Behind such a row all indices are off by one; behind a wrong index none is. Which of the two it
+    was is what the next row says.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = 0  # Of the row's number.
+        self._last = 0  # How far the last index was, which was not the expected one.
+
+    def expected(self, row: int, index: str) -> int:
+        """The index expected of a row that has `index`."""
+        if index == str(row + self._last):
+            self._ahead = self._last
+        elif index.isascii() and index.isdecimal() and len(index) < 10:
+            self._last = int(index) - row
+        return row + self._ahead
 
 
 def _faults_of_row(of_one: GlueFile, row: int, index: str, prediction: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtdnn_tf.data.sources import read_split, split_paths
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.submission.answering import answer, check_fields, class_or_score
+from mtdnn_tf.submission.answering import answer, check_task, class_or_score
 from mtdnn_tf.submission.formats import GLUE_FILES, GlueFile
 from mtdnn_tf.submission.models import Models
 from mtdnn_tf.tasks import builtin_tasks
@@ -61,7 +61,7 @@ def score_dev(
         if task.name not in models or not path.is_file():
             scores.left_out.append(of_one.name)
             continue
-        check_fields(of_one, models[task.name])
+        check_task(of_one, models[task.name])
         rows = read_split(task, split, glue_dir)
         of_dev = replace(of_one, split=split, rows=len(rows))
         said: list[str] = []

@@ -20,6 +20,7 @@ from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.submission.formats import GLUE_FILES
+from mtdnn_tf.tasks.spec import TaskSpec
 
 SAVED_MODEL_FILE = "saved_model.pb"
 SERVER_THREADS = 8  # Requests that are under way at once.
@@ -45,6 +46,7 @@ class Model:
         name: What a person calls it.
         identity: Another one for a model that answers otherwise.
         fields: Task to the names of its signature's inputs.
+        labels: Task to the names that it answers, in its order; none for a score.
         call: Answers a batch.
         threads: How many batches it is given at once.
     """
@@ -52,6 +54,7 @@ class Model:
     name: str
     identity: str
     fields: Mapping[str, Sequence[str]]
+    labels: Mapping[str, Sequence[str]]
     call: Call
     threads: int
 
@@ -76,7 +79,8 @@ def of_saved_model(path: Path) -> Iterator[Models]:
         path = path / str(found[-1])
     with closing(Servable(path)) as servable:
         fields = _tasks({key: list(value.inputs) for key, value in servable.signatures.items()})
-        model = Model(str(path), _hash(path), fields, servable.run, LOCAL_THREADS)
+        labels = labels_of(probed(fields, servable.run))
+        model = Model(str(path), _hash(path), fields, labels, servable.run, LOCAL_THREADS)
         yield dict.fromkeys(fields, model)
 
 
@@ -100,9 +104,11 @@ def of_server(address: str, model: str, timeout: float) -> Iterator[Models]:
     with Client(address, model, version=max(ready), timeout=timeout) as client:
         name = f"{address}, model {model!r}, version {max(ready)}"
         fields = _tasks(client.signatures())
-        answers = hash_of_answers(fields, client.call)
-        identity = f"model {model!r}, version {max(ready)}, {answers}"
-        yield dict.fromkeys(fields, Model(name, identity, fields, client.call, SERVER_THREADS))
+        answers = probed(fields, client.call)
+        identity = f"model {model!r}, version {max(ready)}, {hash_of_answers(answers)}"
+        labels = labels_of(answers)
+        found = Model(name, identity, fields, labels, client.call, SERVER_THREADS)
+        yield dict.fromkeys(fields, found)
 
 
 @contextmanager
@@ -132,8 +138,9 @@ def of_runs(workdirs: Sequence[str], task_runs: Mapping[str, str]) -> Iterator[M
             identity = _hash(run.checkpoints / "best") + _hash(run.config_file)
             tasks = run.read_experiment().tasks
             fields = {name: task.fields for name, task in tasks.items()}
+            labels = {name: answered_labels(task) for name, task in tasks.items()}
             call = partial(loaded.call, exported)
-            model = Model(workdir, identity, fields, call, LOCAL_THREADS)
+            model = Model(workdir, identity, fields, labels, call, LOCAL_THREADS)
             mine = {task for task in fields if chosen.get(task) == workdir}
             models |= dict.fromkeys(mine, model)
         yield models
@@ -199,16 +206,33 @@ def _tasks(signatures: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     return {name: inputs for name, inputs in signatures.items() if f"{name}_tokens" in signatures}
 
 
-def hash_of_answers(fields: Mapping[str, Sequence[str]], call: Call) -> str:
-    """SHA-256 of what every task answers to one text, to four digits.
+def answered_labels(task: TaskSpec) -> Sequence[str]:
+    """The names that a task answers, none for a score."""
+    return () if task.has_score else task.labels
+
+
+def probed(fields: Mapping[str, Sequence[str]], call: Call) -> dict[str, dict[str, np.ndarray]]:
+    """What every task answers to one text."""
+    text = np.array([PROBE], object)
+    return {task: call(task, dict.fromkeys(names, text)) for task, names in fields.items()}
+
+
+def labels_of(answers: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Sequence[str]]:
+    """Task to the names that it answers, none for a score, by what it answered."""
+    return {
+        task: [name.decode() for name in answered["labels"][0]] if "labels" in answered else ()
+        for task, answered in answers.items()
+    }
+
+
+def hash_of_answers(answers: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """SHA-256 of what was answered, to four digits.
 
     A server says no more of a model than its version, and two models can have the same.
     """
     digest = hashlib.sha256()
-    for task in sorted(fields):
-        answered = call(task, {name: np.array([PROBE], object) for name in fields[task]})
-        for name in sorted(answered):
-            value = answered[name]
+    for task, answered in sorted(answers.items()):
+        for name, value in sorted(answered.items()):
             rounded = value.round(4) if value.dtype.kind == "f" else value
             digest.update(f"{task} {name} {rounded.tolist()}".encode())
     return digest.hexdigest()

@@ -13,12 +13,14 @@ from filelock import FileLock, Timeout
 from mtdnn_tf.data.sources import Rows, content_hash, read_split, split_paths
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.submission.answering import BATCH_SIZE, answer, check_fields, head_of
+from mtdnn_tf.submission.answering import BATCH_SIZE, answer, check_task, head_of
 from mtdnn_tf.submission.formats import GLUE_FILES, HEADER, GlueFile
 from mtdnn_tf.submission.models import Model, Models
 from mtdnn_tf.tasks import builtin_tasks
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # The earliest that a zip file can say.
+LOCK, WHOLE = ".lock", "whole.zip"
+PARTS = {LOCK, WHOLE} | {name for of in GLUE_FILES for name in (of.file, f"{of.name}.json")}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def origins(models: Models, glue_dir: Path) -> list[Origin]:
         glue_dir: The folder of GLUE's files.
 
     Raises:
-        UserError: A model has a task of the name that takes other texts.
+        UserError: A model has a task of the name that takes other texts or answers other labels.
     """
     found = []
     for of_one in GLUE_FILES:
@@ -56,7 +58,7 @@ def origins(models: Models, glue_dir: Path) -> list[Origin]:
         elif not path.is_file():
             found.append(Origin(of_one, None, f"there is no {path}"))
         else:
-            check_fields(of_one, models[head])
+            check_task(of_one, models[head])
             found.append(Origin(of_one, models[head]))
     return found
 
@@ -102,9 +104,10 @@ class SubmissionWriter:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = FileLock(self._folder / ".lock", timeout=0)
+        lock = FileLock(self._folder / LOCK, timeout=0)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_others()
             lock.acquire()
         except Timeout as error:
             raise UserError(f"{self._output} is being written by another process") from error
@@ -116,6 +119,15 @@ class SubmissionWriter:
         finally:
             lock.release()
 
+    def _refuse_others(self) -> None:
+        """Raises a UserError where the folder, which is removed in the end, has files of others."""
+        for path in self._folder.iterdir():
+            if path.name.split(".partial-")[0] not in PARTS:
+                raise UserError(
+                    f"{path} is no part of a submission; move it away: {self._folder} is removed when "
+                    "the submission is done"
+                )
+
     def _check_source(self, origin: Origin) -> None:
         """Writes down what a file is made from, or compares it with what is written there."""
         of_one = origin.of_one
@@ -125,9 +137,10 @@ class SubmissionWriter:
             data = content_hash(task, of_one.split, self._glue_dir).hex()
             source = {"model": origin.model.identity, "data": data}
         path = self._folder / f"{of_one.name}.json"
+        text = json.dumps(source) + "\n"
         if not path.exists():
-            write_atomically(path, json.dumps(source) + "\n")
-        elif json.loads(path.read_text(encoding="utf-8")) != source:
+            write_atomically(path, text)
+        elif path.read_bytes() != text.encode():
             raise UserError(
                 f"{self._folder} has {of_one.file} of another model or other data; remove the folder "
                 "to begin anew, or choose another --output"
@@ -162,7 +175,7 @@ class SubmissionWriter:
             raise UserError(f"cannot write {self._output}: {error.strerror or error}") from error
 
     def _zip(self) -> None:
-        whole = self._folder / "whole.zip"
+        whole = self._folder / WHOLE
         with self._writing(), zipfile.ZipFile(whole, "w") as archive:
             for of_one in GLUE_FILES:
                 info = zipfile.ZipInfo(of_one.file, ZIP_TIME)

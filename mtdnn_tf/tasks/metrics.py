@@ -86,7 +86,7 @@ def compute(
         if metric == "f1" and not np.isin(values, (0, 1)).all():
             raise ValueError(f"f1: {name} are not all 0 or 1")
     if metric in RANKING_METRICS:
-        return _ranking_metric(metric, labels, predictions, groups)
+        return float(np.mean(of_queries(metric, labels, predictions, groups)))
     if metric in CLASSIFICATION_METRICS:
         labels, predictions = labels.astype(np.int64), predictions.astype(np.int64)
     with warnings.catch_warnings():
@@ -94,10 +94,21 @@ def compute(
         return float(_METRICS[metric](labels, predictions))
 
 
-def _ranking_metric(
+def of_queries(
     metric: str, labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None
-) -> float:
-    if groups is None or np.shape(groups) != labels.shape:
+) -> np.ndarray:
+    """What each query adds to a metric of ranking, which is their mean: [queries] float64.
+
+    Args:
+        metric: `mrr` or `accuracy_at_1`.
+        labels: See `compute`.
+        scores: [n].
+        groups: [n].
+
+    Raises:
+        ValueError: A candidate has no query, or a query no right candidate.
+    """
+    if groups is None or np.shape(groups) != np.shape(labels):
         raise ValueError(f"{metric}: needs the query of each of the {len(labels)} candidates")
     numbers, group = np.unique(groups, return_inverse=True)
     best = np.full(len(numbers), np.inf)
@@ -105,7 +116,7 @@ def _ranking_metric(
     np.minimum.at(best, group[right], ranks(scores, group)[right])
     if not np.isfinite(best).all():
         raise ValueError(f"{metric}: query {numbers[np.isinf(best)][0]} has no right candidate")
-    return float(np.mean(1 / best) if metric == "mrr" else np.mean(best == 1))
+    return 1 / best if metric == "mrr" else (best == 1).astype(np.float64)
 
 
 def task_score(metrics: Mapping[str, Mapping[str, float]]) -> float:
