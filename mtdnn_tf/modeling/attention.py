@@ -144,7 +144,11 @@ class SelfAttention(layers.Layer):
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") + grid.bias
         weights = ops.cast(ops.softmax(scores), value.dtype)
-        weights = dropout(weights, self.config.attention_dropout, seed, training)
+        rate = self.config.attention_dropout
+        if is_fused(self, training):
+            weights = drop_weights(weights, *draw(rate, seed), rate=rate)
+        else:
+            weights = dropout(weights, rate, seed, training)
         context = ops.matmul(weights, value)
         if grid.gather is not None:
             return ops.reshape(context, (-1, self.config.head_size))
@@ -250,7 +254,7 @@ class TransformerBlock(layers.Layer):
         kernel, bias = weights_of(project)
         # The number of tokens is known of `tokens`, and not of what comes from attention.
         update = ops.reshape(ops.matmul(inputs, kernel), ops.shape(tokens))
-        values = (tokens, update, bias, norm.gamma, norm.beta, *draw(update, rate, seed))
+        values = (tokens, update, bias, norm.gamma, norm.beta, *draw(rate, seed))
         return add_and_normalize(*values, rate=rate, epsilon=norm.epsilon)
 
 
@@ -291,6 +295,12 @@ def add_bias(inputs: KerasTensor, bias: KerasTensor) -> tuple[KerasTensor, objec
 # What comes after a matrix product, all of it in float32.
 
 
+@fused(any_rows=True)  # There are few: the rows of a batch that are in one grid or another.
+def drop_weights(weights: KerasTensor, *seeds: KerasTensor, rate: float) -> KerasTensor:
+    """Dropout of `[rows, heads, length, length]` by `seeds` (of `draw`)."""
+    return drop(weights, rate, *seeds)
+
+
 @fused
 def add_bias_and_activate(inputs: KerasTensor, bias: KerasTensor, name: str) -> KerasTensor:
     """The activation of that name of `inputs + bias`, `[tokens, units]` and `[units]`."""
@@ -305,15 +315,15 @@ def add_and_normalize(
     bias: KerasTensor,
     gamma: KerasTensor,
     beta: KerasTensor,
-    *draws: KerasTensor,
+    *seeds: KerasTensor,
     rate: float,
     epsilon: float,
 ) -> KerasTensor:
     """LayerNorm of `tokens + dropout(update + bias)`, `[tokens, hidden]`; the others `[hidden]`.
 
-    `draws` are of `draw`.
+    `seeds` are of `draw`.
     """
     update = ops.cast(update, "float32") + ops.cast(bias, "float32")
-    total = ops.cast(tokens, "float32") + drop(update, rate, *draws)
+    total = ops.cast(tokens, "float32") + drop(update, rate, *seeds)
     normal = ops.layer_normalization(total, gamma, beta, axis=-1, epsilon=epsilon)
     return ops.cast(normal, tokens.dtype)
