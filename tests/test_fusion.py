@@ -113,15 +113,19 @@ def test_masks_are_as_if_drawn(seed, rate):
     """Entries are dropped at the rate, and whatever is dropped beside, above or before them."""
     generator = keras.random.SeedGenerator(seed)
     inputs = tf.ones((300, 384), tf.bfloat16)
-    first, second = (drop(inputs, rate, *draw(rate, generator)) for _ in range(2))
+    (of_first,), (of_second,) = (draw(rate, generator) for _ in range(2))
+    first, second = drop(inputs, rate, of_first), drop(inputs, rate, of_second)
+    of_replica = drop(inputs, rate, of_first + tf.constant([1, 0], of_first.dtype))
     assert float(tf.reduce_max(first)) == pytest.approx(1 / (1 - rate), rel=2**-8)
-    a, b = (tf.cast(mask, tf.float32).numpy() == 0 for mask in (first, second))
+    a, b, other = (tf.cast(m, tf.float32).numpy() == 0 for m in (first, second, of_replica))
     assert abs(a.mean() - rate) < 5.5 * (rate * (1 - rate) / a.size) ** 0.5
     together = {
         "beside": a[:, 1:] & a[:, :-1],
         "above": a[1:] & a[:-1],
         "before": a & b,
         "half a row away": a[:, 192:] & a[:, :192],
+        "in another replica": a & other,
+        "beside in another replica": a[:, 1:] & other[:, :-1],
     }
     both = rate**2
     for name, where in together.items():

@@ -69,9 +69,10 @@ def drop(inputs: KerasTensor, rate: float, *seeds: KerasTensor) -> KerasTensor:
     """
     if not seeds:
         return inputs
-    first, second = ops.unstack(ops.cast(seeds[0], "uint32"))
+    first, second = ops.unstack(_mixed(ops.cast(seeds[0], "uint32")))
     number = ops.cast(ops.arange(ops.size(inputs), dtype="int32"), "uint32")
-    bits = _mixed(ops.bitwise_xor(_mixed(ops.reshape(number, ops.shape(inputs)) + first), second))
+    number = ops.reshape(number, ops.shape(inputs))
+    bits = _mixed(ops.bitwise_xor(_mixed(ops.bitwise_xor(number, first)), second))
     dropped = _dropped(rate, HASH_LEVELS)
     keep = ops.greater_equal(bits, ops.convert_to_tensor(dropped, "uint32"))
     return inputs * (ops.cast(keep, inputs.dtype) * (HASH_LEVELS / (HASH_LEVELS - dropped)))
