@@ -11,7 +11,7 @@ from mtdnn_tf.placement import runs_op_by_op_on_cpu
 Function = Callable[..., KerasTensor]
 
 
-def fused(function: Function | None = None, *, any_rows: bool = False) -> Function:
+def fused(function: Function) -> Function:
     """Lets XLA compute a function, and its gradient, where each op would pass over memory by itself.
 
     That is in a graph of TensorFlow on CPU. A whole step is no faster by XLA there, since it is slower
@@ -20,33 +20,27 @@ def fused(function: Function | None = None, *, any_rows: bool = False) -> Functi
     Elsewhere the function runs as it is written; also where a shape is not known in the graph, as
     each would be compiled when it comes.
 
-    Used as `@fused` or `@fused(any_rows=True)`.
-
     Args:
         function: Tensors (or variables) to a tensor, by `keras.ops`; what is no tensor comes by
             keyword and can be hashed.
-        any_rows: Fuse also where a tensor's first dimension is not known.
     """
-    if function is None:
-        return partial(fused, any_rows=any_rows)
 
     @wraps(function)
     def call(*values: KerasTensor, **settings: object) -> KerasTensor:
         tensors = [ops.convert_to_tensor(value) for value in values]
-        if _can_be_fused(tensors, any_rows):
+        if _can_be_fused(tensors):
             return _compiled(function, tuple(settings.items()))(*tensors)
         return function(*tensors, **settings)
 
     return call
 
 
-def _can_be_fused(tensors: list[KerasTensor], any_rows: bool) -> bool:
+def _can_be_fused(tensors: list[KerasTensor]) -> bool:
     if not runs_op_by_op_on_cpu():
         return False
     import tensorflow as tf
 
-    shapes = [tensor.shape[1:] if any_rows else tensor.shape for tensor in tensors]
-    return tf.inside_function() and all(shape.is_fully_defined() for shape in shapes)
+    return tf.inside_function() and all(tensor.shape.is_fully_defined() for tensor in tensors)
 
 
 @lru_cache

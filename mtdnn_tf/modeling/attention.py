@@ -144,11 +144,7 @@ class SelfAttention(layers.Layer):
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         scores = ops.cast(scores, "float32") + grid.bias
         weights = ops.cast(ops.softmax(scores), value.dtype)
-        rate = self.config.attention_dropout
-        if is_fused(self, training):
-            weights = drop_weights(weights, *draw(rate, seed), rate=rate)
-        else:
-            weights = dropout(weights, rate, seed, training)
+        weights = dropout(weights, self.config.attention_dropout, seed, training)
         context = ops.matmul(weights, value)
         if grid.gather is not None:
             return ops.reshape(context, (-1, self.config.head_size))
@@ -293,12 +289,6 @@ def add_bias(inputs: KerasTensor, bias: KerasTensor) -> tuple[KerasTensor, objec
 
 
 # What comes after a matrix product, all of it in float32.
-
-
-@fused(any_rows=True)  # There are few: the rows of a batch that are in one grid or another.
-def drop_weights(weights: KerasTensor, *seeds: KerasTensor, rate: float) -> KerasTensor:
-    """Dropout of `[rows, heads, length, length]` by `seeds` (of `draw`)."""
-    return drop(weights, rate, *seeds)
 
 
 @fused

@@ -56,7 +56,7 @@ def draw(rate: float, seed: keras.random.SeedGenerator) -> tuple[KerasTensor, ..
 
 
 def drop(inputs: KerasTensor, rate: float, *seeds: KerasTensor) -> KerasTensor:
-    """Dropout for functions that XLA compiles, which draws next to nothing's worth of time.
+    """Dropout for functions that XLA compiles, where it costs next to nothing.
 
     Whether an entry is dropped is a hash of its number and the seed: in the loop over the entries, so
     that no mask is kept for the gradient. Random numbers that XLA draws on CPU take longer than the
