@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import ops
 from test_bert import TINY, packed, words
 
@@ -11,6 +13,7 @@ from mtdnn_tf import fusion
 from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling import BertEncoder, attention, bert
 from mtdnn_tf.modeling.attention import add_bias, add_bias_and_activate
+from mtdnn_tf.modeling.dropout import draw, drop, dropout
 
 ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]
 ARGUMENTS = (
@@ -59,7 +62,10 @@ def test_settings_tell_functions_apart():
 
 @pytest.mark.parametrize(
     "options",
-    [{"jit_compile": True}, {"input_signature": [tf.TensorSpec([None, 3])]}],
+    [
+        {"jit_compile": True},
+        {"input_signature": [tf.TensorSpec([None, 3])]},
+    ],
     ids=["under XLA", "shape unknown"],
 )
 def test_it_runs_as_written_where_fusing_is_not_for_it(options, monkeypatch):
@@ -71,6 +77,55 @@ def test_it_runs_as_written_where_fusing_is_not_for_it(options, monkeypatch):
     inputs = ARGUMENTS[0]
     np.testing.assert_allclose(function(inputs), inputs**5, rtol=1e-5)
     np.testing.assert_allclose(scaled(inputs, inputs, inputs, power=2), inputs**5, rtol=1e-5)
+
+
+def test_a_mask_is_the_same_wherever_it_is_made():
+    (seed,) = draw(0.2, keras.random.SeedGenerator(3))
+    inputs = tf.ones((9, 12, 32, 32))
+    op_by_op = drop(inputs, 0.2, seed)
+    for options in ({}, {"jit_compile": True}):
+        in_graph = tf.function(lambda: drop(inputs, 0.2, seed), autograph=False, **options)
+        np.testing.assert_array_equal(in_graph(), op_by_op)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.05, 0.1, 0.5]))
+def test_masks_are_as_if_drawn(seed, rate):
+    """Entries are dropped at the rate, and whatever is dropped beside, above or before them."""
+    generator = keras.random.SeedGenerator(seed)
+    inputs = tf.ones((300, 384), tf.bfloat16)
+    (of_first,), (of_second,) = (draw(rate, generator) for _ in range(2))
+    first, second = drop(inputs, rate, of_first), drop(inputs, rate, of_second)
+    of_replica = drop(inputs, rate, of_first + tf.constant([1, 0], of_first.dtype))
+    assert float(tf.reduce_max(first)) == pytest.approx(1 / (1 - rate), rel=2**-8)
+    a, b, other = (tf.cast(m, tf.float32).numpy() == 0 for m in (first, second, of_replica))
+    assert abs(a.mean() - rate) < 5.5 * (rate * (1 - rate) / a.size) ** 0.5
+    together = {
+        "beside": a[:, 1:] & a[:, :-1],
+        "above": a[1:] & a[:-1],
+        "before": a & b,
+        "half a row away": a[:, 192:] & a[:, :192],
+        "in another replica": a & other,
+        "beside in another replica": a[:, 1:] & other[:, :-1],
+    }
+    both = rate**2
+    for name, where in together.items():
+        assert abs(where.mean() - both) < 5.5 * (both / where.size) ** 0.5, name
+    for axis in (0, 1):  # Rows and columns vary as they would by chance.
+        sums = a.sum(axis)
+        variance = a.shape[axis] * rate * (1 - rate)
+        ratio = sums.var() / variance
+        assert abs(ratio - 1) < 5.5 * (2 / len(sums)) ** 0.5 + 0.05
+
+
+def test_nothing_is_drawn_where_nothing_is_dropped():
+    generator = keras.random.SeedGenerator(3)
+    before = generator.state.numpy()
+    assert draw(0.0, generator) == ()
+    np.testing.assert_array_equal(generator.state, before)
+    inputs = tf.ones(3)
+    assert drop(inputs, 0.0) is inputs
+    assert float(tf.reduce_sum(drop(tf.ones(10_000), 1 - 1e-12, *draw(1 - 1e-12, generator)))) >= 0
 
 
 def loss_and_gradients(encoder, batch):
@@ -88,24 +143,37 @@ def make_encoder(**settings):
     return encoder
 
 
+def as_fused(inputs, rate, seed, training):
+    """Dropout with the masks of the fused functions, which is not that of attention's weights."""
+    if training and len(inputs.shape) == 2:
+        return drop(inputs, rate, *draw(rate, seed))
+    return dropout(inputs, rate, seed, training)
+
+
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_fused_training_is_training_by_layers(activation, rate, monkeypatch):
-    """In float32, where it can be seen."""
+    """In float32, where it can be seen; with the masks of the fused functions in both."""
+    for module in (attention, bert):
+        monkeypatch.setattr(module, "dropout", as_fused)
     batch = packed([words(row) for row in ROWS], 128)
-    settings = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
-    encoder = make_encoder(**settings)
+    sizes = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
+    encoder = make_encoder(**sizes)
     by_layers = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
     assert not is_compiled(by_layers)
     expected_loss, expected = by_layers()
     for module in (attention, bert):
         monkeypatch.setattr(module, "is_fused", lambda layer, training: bool(training))
-    encoder = make_encoder(**settings)
+    encoder = make_encoder(**sizes)
     step = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
     assert is_compiled(step)
     loss, gradients = step()
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+    largest_of_all = max(np.abs(gradient).max() for gradient in expected)
     for variable, one, other in zip(encoder.trainable_variables, gradients, expected, strict=True):
+        if "key/bias" in variable.path:  # Its gradient is 0, but for rounding.
+            assert max(np.abs(one).max(), np.abs(other).max()) < 1e-6 * largest_of_all
+            continue
         largest = np.abs(other).max()
         np.testing.assert_allclose(one, other, atol=1e-5 * largest + 1e-6, err_msg=variable.path)
 

@@ -250,7 +250,7 @@ class TransformerBlock(layers.Layer):
         kernel, bias = weights_of(project)
         # The number of tokens is known of `tokens`, and not of what comes from attention.
         update = ops.reshape(ops.matmul(inputs, kernel), ops.shape(tokens))
-        values = (tokens, update, bias, norm.gamma, norm.beta, *draw(update, rate, seed))
+        values = (tokens, update, bias, norm.gamma, norm.beta, *draw(rate, seed))
         return add_and_normalize(*values, rate=rate, epsilon=norm.epsilon)
 
 
@@ -305,15 +305,15 @@ def add_and_normalize(
     bias: KerasTensor,
     gamma: KerasTensor,
     beta: KerasTensor,
-    *draws: KerasTensor,
+    *seeds: KerasTensor,
     rate: float,
     epsilon: float,
 ) -> KerasTensor:
     """LayerNorm of `tokens + dropout(update + bias)`, `[tokens, hidden]`; the others `[hidden]`.
 
-    `draws` are of `draw`.
+    `seeds` are of `draw`.
     """
     update = ops.cast(update, "float32") + ops.cast(bias, "float32")
-    total = ops.cast(tokens, "float32") + drop(update, rate, *draws)
+    total = ops.cast(tokens, "float32") + drop(update, rate, *seeds)
     normal = ops.layer_normalization(total, gamma, beta, axis=-1, epsilon=epsilon)
     return ops.cast(normal, tokens.dtype)

@@ -74,9 +74,7 @@ class Embeddings(layers.Layer):
         if not is_fused(self, training):
             return dropout(norm(total), rate, seed, training)
         settings = {"rate": rate, "epsilon": norm.epsilon, "dtype": self.compute_dtype}
-        return normalize_and_drop(
-            total, norm.gamma, norm.beta, *draw(total, rate, seed), **settings
-        )
+        return normalize_and_drop(total, norm.gamma, norm.beta, *draw(rate, seed), **settings)
 
 
 @fused
@@ -84,14 +82,14 @@ def normalize_and_drop(
     inputs: KerasTensor,
     gamma: KerasTensor,
     beta: KerasTensor,
-    *draws: KerasTensor,
+    *seeds: KerasTensor,
     rate: float,
     epsilon: float,
     dtype: str,
 ) -> KerasTensor:
-    """LayerNorm of `[tokens, hidden]` float32, then dropout by `draws` (see `draw`), in `dtype`."""
+    """LayerNorm of `[tokens, hidden]` float32, then dropout by `seeds` (of `draw`), in `dtype`."""
     normal = ops.layer_normalization(inputs, gamma, beta, axis=-1, epsilon=epsilon)
-    return ops.cast(drop(normal, rate, *draws), dtype)
+    return ops.cast(drop(normal, rate, *seeds), dtype)
 
 
 @keras.saving.register_keras_serializable(package="mtdnn_tf")
