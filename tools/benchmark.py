@@ -5,11 +5,12 @@
 
 Needs `pip install -c requirements.lock -e .[bench]`. Every contender is a process of its own with the
 same weights and the same examples (CoLA, SST-2, MRPC, STS-B and RTE mixed by the square root of their
-sizes; padded batches are of 32 of one task; where the files are absent, random word pieces of like
-lengths). They take their steps in turns; the others wait. Printed, and written as `training.json`,
-`training.md` and `training.png`, are medians over the rounds: examples/s, real tokens/s, the operations
-of the encoder's matrix products on real tokens, their share of what such products alone reach (the
-limit), the peak of memory, and the seconds from a process's start to the end of its first step.
+sizes; padded batches are of 32 of one task, those of a turn together of the mix's mean length; where
+the files are absent, random word pieces of like lengths). They take turns; the others wait. Printed,
+and written as `training.json`, `training.md` and `training.png`, are medians over the rounds:
+examples/s, real tokens/s, the operations of the encoder's matrix products on real tokens, their share
+of what such products alone reach (the limit), the peak of memory, and the seconds from a process's start
+to the end of its first step.
 
 --peer_python runs the PyTorch contenders in another interpreter, which needs torch, transformers and
 NumPy alone. --backend=jax runs ours and the limit under JAX, for a machine that has no TensorFlow for
@@ -57,6 +58,7 @@ QUICK = (
     "torch fp32 dynamic",
     "torch bf16 dynamic",
 )
+TURN, QUICK_TURN = 6, 3  # Padded batches that are measured together: as long as all on average.
 
 
 def _define_flags() -> None:
@@ -136,14 +138,16 @@ def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
     return folder, {name: getattr(config, name) for name in names}
 
 
-def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> "dict[str, Result]":
+def _measure(
+    values: flags.FlagValues, names: list[str], folder: Path, turn: int
+) -> "dict[str, Result]":
     """Starts the contenders, lets them take turns, and ends them."""
     from benchmarking.contender import Contender, take_turns
 
     contenders = {}
     for name in names:
         python = values.peer_python if name.startswith("torch") else sys.executable
-        contenders[name] = Contender(name, folder, python)
+        contenders[name] = Contender(name, folder, python, turn)
         print(f"{name}: first step after {contenders[name].first_step:.1f} s", flush=True)
     rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
     take_turns(list(contenders.values()), rounds, seconds)
@@ -172,10 +176,12 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         workload = _real(values.data_dir, encoder, values.max_length)
     else:
         workload = Workload.made_up(EXAMPLES, config["vocab_size"], values.max_length)
+    turn = QUICK_TURN if values.quick else TURN
     settings = {
         "encoder": str(encoder) if encoder else None,
         "config": config,
         "examples": values.examples,
+        "turn": turn,
         "dropout": values.dropout,
         "threads": values.threads,
         "backend": values.backend,
@@ -183,7 +189,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     with tempfile.TemporaryDirectory() as folder:
         workload.save(Path(folder) / "workload.npz")
         (Path(folder) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        results = _measure(values, [*LIMITS, *names], Path(folder))
+        results = _measure(values, [*LIMITS, *names], Path(folder), turn)
     table = rows(results, config, workload.lengths)
     show(table)
     if values.output:

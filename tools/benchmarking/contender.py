@@ -19,6 +19,7 @@ class Contender:
         name: Its name, as `benchmarking.worker` takes it.
         folder: Of the workload and the settings.
         python: The interpreter.
+        turn: It takes so many steps at a time, or a multiple (`Workload.batches`).
 
     Attributes:
         first_step: Seconds from the start of the process to the end of the first step.
@@ -27,8 +28,9 @@ class Contender:
         UserError: The process ended, with the last line that it wrote.
     """
 
-    def __init__(self, name: str, folder: Path, python: str) -> None:
+    def __init__(self, name: str, folder: Path, python: str, turn: int = 3) -> None:
         self.name = name
+        self._turn = turn
         self._log = folder / f"{name.replace(' ', '_')}.log"
         environment = os.environ | {
             "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -63,8 +65,9 @@ class Contender:
 
     def warm_up(self, seconds: float) -> None:
         """Takes some steps, and finds how many take so many seconds."""
-        self._take(3)  # Shapes are new to caches and allocators.
-        self._steps = max(2, round(3 * seconds / self._take(3)["seconds"]))
+        self._take(self._turn)  # Shapes are new to caches and allocators.
+        turns = seconds / self._take(self._turn)["seconds"]
+        self._steps = self._turn * max(1, round(turns))
 
     def take_round(self) -> None:
         """Takes the steps of a round."""

@@ -48,7 +48,9 @@ class Runner:
         self._optimizer = tf_keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
         self._optimizer.build(self._model.trainable_variables)
         self._workload, self._length = workload, workload.max_length if padding == "pad" else None
-        self._batches: Iterator[np.ndarray] = workload.batches(settings["examples"])
+        self._batches: Iterator[np.ndarray] = workload.batches(
+            settings["examples"], settings["turn"]
+        )
         slots = tf.TensorSpec([settings["examples"], self._length], tf.int32)
         labels = tf.TensorSpec([settings["examples"]], tf.int32)
         self._step = tf.function(self._update, input_signature=[slots, slots, slots, labels])

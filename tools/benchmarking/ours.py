@@ -27,7 +27,7 @@ class Runner:
         contender: `ours fp32|bf16 packed|pad|dynamic [no-dropout]`.
         workload: The examples.
         settings: `encoder` (a Hugging Face folder or null for random weights), `config`, `examples`,
-            `dropout`, `threads`; and, if given, `rows` of a packed batch in place of as many as
+            `turn`, `dropout`, `threads`; and, if given, `rows` of a packed batch in place of as many as
             hold `examples`, `tasks` that the examples are divided among, and `replicas` on CPU.
     """
 
@@ -60,7 +60,7 @@ class Runner:
         if form == "packed":
             dataset = as_dataset(lambda: plan.batches(0), plan.shape)
         else:
-            dataset = _padded(workload, settings["examples"], length if form == "pad" else None)
+            dataset = _padded(workload, settings, length if form == "pad" else None)
         self._trainer = Trainer(
             model=model,
             tasks=experiment.heads,
@@ -84,11 +84,12 @@ class Runner:
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
 
 
-def _padded(workload: Workload, examples: int, length: int | None) -> tf.data.Dataset:
+def _padded(workload: Workload, settings: dict[str, Any], length: int | None) -> tf.data.Dataset:
     """The same batches that the peers take, an example a row."""
+    examples = settings["examples"]
 
     def batches() -> Iterator[Batch]:
-        for chosen in workload.batches(examples):
+        for chosen in workload.batches(examples, settings["turn"]):
             padded = workload.padded(chosen, length)
             rows, slots = padded["token_ids"].shape
             numbers = np.arange(rows, dtype=np.int32)

@@ -18,7 +18,7 @@ class Runner:
         contender: `torch fp32|bf16 pad|dynamic|grouped [compiled]`; bf16 is autocast.
         workload: The examples.
         settings: `encoder` (a Hugging Face folder or null for random weights), `config`, `examples`,
-            `dropout`, `threads`.
+            `turn`, `dropout`, `threads`.
     """
 
     def __init__(self, contender: str, workload: Workload, settings: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Runner:
         )
         self._workload, self._length = workload, workload.max_length if padding == "pad" else None
         self._batches: Iterator[np.ndarray] = workload.batches(
-            settings["examples"], grouped=padding == "grouped"
+            settings["examples"], settings["turn"], grouped=padding == "grouped"
         )
 
     def steps(self, count: int) -> tuple[int, int]:

@@ -63,26 +63,35 @@ class Workload:
             max_length,
         )
 
-    def batches(self, size: int, *, grouped: bool = False) -> Iterator[np.ndarray]:
-        """Yields positions of examples, `size` at a time, over and over, in one order.
+    def batches(self, size: int, turn: int, *, grouped: bool = False) -> Iterator[np.ndarray]:
+        """Yields positions of examples, `size` at a time, without end.
 
         A batch is of one task, as with everybody who does not pack: examples of one task are alike
-        in length.
+        in length. So a few batches by chance are longer or shorter than an epoch's; those of a turn
+        are instead, of ten thousand draws, the ones whose tokens and padded slots are nearest to the
+        mean of an epoch. They are others in each turn, and the same for all who call this.
 
         Args:
             size: Examples of a batch.
+            turn: Batches of a turn; before the first turn comes a batch for the first step.
             grouped: Sort within 50 batches by length, as `group_by_length` of transformers does.
         """
         draw = np.random.default_rng(0)
+        of_tasks = []
+        for task in np.unique(self.tasks):
+            order = draw.permutation(np.flatnonzero(self.tasks == task))
+            if grouped:
+                pools = np.array_split(order, range(50 * size, len(order), 50 * size))
+                order = np.concatenate([p[np.argsort(-self.lengths[p])] for p in pools])
+            of_tasks.append(order[: len(order) // size * size].reshape(-1, size))
+        batches = np.concatenate(of_tasks)
+        lengths = self.lengths[batches]
+        sizes = np.stack([lengths.sum(1), size * lengths.max(1)], axis=1)
+        yield batches[draw.integers(len(batches))]
         while True:
-            batches = []
-            for task in np.unique(self.tasks):
-                order = draw.permutation(np.flatnonzero(self.tasks == task))
-                if grouped:
-                    pools = np.array_split(order, range(50 * size, len(order), 50 * size))
-                    order = np.concatenate([p[np.argsort(-self.lengths[p])] for p in pools])
-                batches.append(order[: len(order) // size * size].reshape(-1, size))
-            yield from draw.permutation(np.concatenate(batches))
+            draws = draw.integers(len(batches), size=(10_000, turn))
+            errors = np.abs(sizes[draws].mean(1) / sizes.mean(0) - 1).sum(1)
+            yield from batches[draws[errors.argmin()]]
 
     def padded(self, chosen: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
         """A padded batch: `token_ids`, `type_ids`, `mask` [examples, length], `labels` [examples].
