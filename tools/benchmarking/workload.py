@@ -5,9 +5,13 @@ Peers may run in another interpreter, so nothing but NumPy is imported here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+
+TURNS = 100
+CLOSE = 0.03  # What tokens and slots may be off, in relation to the mean, together.
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class Workload:
 
         A batch is of one task, as with everybody who does not pack: examples of one task are alike
         in length. So a few batches by chance are longer or shorter than an epoch's; those of a turn
-        are instead, of ten thousand draws, the ones whose tokens and padded slots are nearest to the
-        mean of an epoch. They are others in each turn, and the same for all who call this.
+        are instead the first of ten thousand draws whose tokens and padded slots are `CLOSE` to the
+        mean of an epoch, or the closest. They are others in each of `TURNS` turns, and the same for
+        all who call this.
 
         Args:
             size: Examples of a batch.
@@ -87,11 +92,14 @@ class Workload:
         batches = np.concatenate(of_tasks)
         lengths = self.lengths[batches]
         sizes = np.stack([lengths.sum(1), size * lengths.max(1)], axis=1)
-        yield batches[draw.integers(len(batches))]
-        while True:
+        turns = []  # All are drawn before the first step, which is not measured.
+        for _ in range(TURNS):
             draws = draw.integers(len(batches), size=(10_000, turn))
             errors = np.abs(sizes[draws].mean(1) / sizes.mean(0) - 1).sum(1)
-            yield from batches[draws[errors.argmin()]]
+            close = errors <= max(CLOSE, errors.min())
+            turns.append(draws[close.argmax()])
+        yield batches[draw.integers(len(batches))]
+        yield from cycle(batches[np.concatenate(turns)])
 
     def padded(self, chosen: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
         """A padded batch: `token_ids`, `type_ids`, `mask` [examples, length], `labels` [examples].
