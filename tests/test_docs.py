@@ -123,6 +123,7 @@ NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs
     "--canary=2": "needs a second version; tests/test_server_config.py has it",
     "tools/benchmark.py": "needs the extra [bench]",
     "tools/benchmark_pipeline.py": "tests/test_long.py runs it",
+    "--parts=5": "takes a quarter of an hour; a shorter one is run",
 }
 
 
