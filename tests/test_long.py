@@ -153,7 +153,7 @@ write_folder(Path(sys.argv[2]), encoder, Path(sys.argv[3]), lower_case=True)
 """
 
 
-# Ours over each peer in real tokens/s, as docs/performance.md has them; a fifth less is a fault.
+# Ours over each peer in real tokens/s, about what docs/performance.md has; a fifth less is a fault.
 RECORDED = {"torch fp32 pad": 9.5, "torch fp32 dynamic": 3.8, "torch bf16 dynamic": 2.5}
 
 

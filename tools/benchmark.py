@@ -138,16 +138,14 @@ def _encoder(name: str) -> tuple[Path | None, dict[str, int]]:
     return folder, {name: getattr(config, name) for name in names}
 
 
-def _measure(
-    values: flags.FlagValues, names: list[str], folder: Path, turn: int
-) -> "dict[str, Result]":
+def _measure(values: flags.FlagValues, names: list[str], folder: Path) -> "dict[str, Result]":
     """Starts the contenders, lets them take turns, and ends them."""
     from benchmarking.contender import Contender, take_turns
 
     contenders = {}
     for name in names:
         python = values.peer_python if name.startswith("torch") else sys.executable
-        contenders[name] = Contender(name, folder, python, turn)
+        contenders[name] = Contender(name, folder, python)
         print(f"{name}: first step after {contenders[name].first_step:.1f} s", flush=True)
     rounds, seconds = (3, 2.0) if values.quick else (values.rounds, values.seconds)
     take_turns(list(contenders.values()), rounds, seconds)
@@ -176,12 +174,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         workload = _real(values.data_dir, encoder, values.max_length)
     else:
         workload = Workload.made_up(EXAMPLES, config["vocab_size"], values.max_length)
-    turn = QUICK_TURN if values.quick else TURN
     settings = {
         "encoder": str(encoder) if encoder else None,
         "config": config,
         "examples": values.examples,
-        "turn": turn,
+        "turn": QUICK_TURN if values.quick else TURN,
         "dropout": values.dropout,
         "threads": values.threads,
         "backend": values.backend,
@@ -189,7 +186,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     with tempfile.TemporaryDirectory() as folder:
         workload.save(Path(folder) / "workload.npz")
         (Path(folder) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        results = _measure(values, [*LIMITS, *names], Path(folder), turn)
+        results = _measure(values, [*LIMITS, *names], Path(folder))
     table = rows(results, config, workload.lengths)
     show(table)
     if values.output:

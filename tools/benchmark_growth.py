@@ -59,8 +59,9 @@ def _settings(point: dict[str, int]) -> dict[str, Any]:
     }
     rows = SLOTS // point["length"] if point["length"] != BASE["length"] else point["rows"]
     settings = {"encoder": None, "config": config, "examples": 32, "dropout": 0.1, "threads": 0}
+    settings |= {"turn": 3, "backend": "tensorflow"}
     sizes = {"rows": rows, "tasks": point["tasks"], "replicas": point["replicas"]}
-    return settings | sizes | {"backend": "tensorflow"}
+    return settings | sizes
 
 
 def _training_curve(name: str, rounds: int, seconds: float) -> list[dict[str, float]]:

@@ -17,9 +17,9 @@ class Contender:
 
     Args:
         name: Its name, as `benchmarking.worker` takes it.
-        folder: Of the workload and the settings.
+        folder: Of the workload and the settings; it takes as many steps at a time as they have as
+            `turn`, or a multiple.
         python: The interpreter.
-        turn: It takes so many steps at a time, or a multiple (`Workload.batches`).
 
     Attributes:
         first_step: Seconds from the start of the process to the end of the first step.
@@ -28,9 +28,9 @@ class Contender:
         UserError: The process ended, with the last line that it wrote.
     """
 
-    def __init__(self, name: str, folder: Path, python: str, turn: int = 3) -> None:
+    def __init__(self, name: str, folder: Path, python: str) -> None:
         self.name = name
-        self._turn = turn
+        self._turn = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["turn"]
         self._log = folder / f"{name.replace(' ', '_')}.log"
         environment = os.environ | {
             "TF_CPP_MIN_LOG_LEVEL": "2",

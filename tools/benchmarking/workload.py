@@ -92,13 +92,13 @@ class Workload:
         batches = np.concatenate(of_tasks)
         lengths = self.lengths[batches]
         sizes = np.stack([lengths.sum(1), size * lengths.max(1)], axis=1)
-        turns = []  # All are drawn before the first step, which is not measured.
+        yield batches[draw.integers(len(batches))]
+        turns = []  # All are drawn in the warm-up, which is not measured.
         for _ in range(TURNS):
             draws = draw.integers(len(batches), size=(10_000, turn))
             errors = np.abs(sizes[draws].mean(1) / sizes.mean(0) - 1).sum(1)
             close = errors <= max(CLOSE, errors.min())
             turns.append(draws[close.argmax()])
-        yield batches[draw.integers(len(batches))]
         yield from cycle(batches[np.concatenate(turns)])
 
     def padded(self, chosen: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
