@@ -11,6 +11,7 @@ from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling.activations import activate
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import DrawnSeed, draw, drop, dropout
+from mtdnn_tf.modeling.owners import attend_to_own
 
 MASKED = (
     -1e9
@@ -56,6 +57,19 @@ class AttentionLayout:
     has_several: KerasTensor | None = None
 
 
+@dataclass(frozen=True)
+class FirstTokens:
+    """The tokens whose vectors are wanted, one an example, of which each attends to its example's.
+
+    Attributes:
+        slots: `[examples] int32`, their places among the flat tokens.
+        owner: `[tokens] int32`, the example of each token (see `token_owners`).
+    """
+
+    slots: KerasTensor
+    owner: KerasTensor
+
+
 class SelfAttention(layers.Layer):
     """Multi-head attention of tokens to the tokens of their own example.
 
@@ -87,15 +101,24 @@ class SelfAttention(layers.Layer):
     def call(
         self,
         tokens: KerasTensor,
-        layout: AttentionLayout,
+        layout: AttentionLayout | FirstTokens,
         seeds: Sequence[keras.random.SeedGenerator],
         training: bool | None = None,
     ) -> KerasTensor:
-        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]` and a seed for each grid."""
+        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]` and a seed for each grid.
+
+        For first tokens, `[examples, hidden]`; they need one seed.
+        """
+        asking = tokens
+        if isinstance(layout, FirstTokens):
+            asking = ops.take(tokens, layout.slots, axis=0)
         query, key, value = (
-            self._project(tokens, dense, training) for dense in (self.query, self.key, self.value)
+            self._project(inputs, dense, training)
+            for inputs, dense in ((asking, self.query), (tokens, self.key), (tokens, self.value))
         )
         parts = (query * self.config.head_size**-0.5, key, value)
+        if isinstance(layout, FirstTokens):
+            return self._attend_from_first(parts, layout, seeds[0], training)
 
         def attend(
             grid: AttentionGrid,
@@ -150,6 +173,21 @@ class SelfAttention(layers.Layer):
             return ops.reshape(context, (-1, self.config.head_size))
         return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.config.hidden_size))
 
+    def _attend_from_first(
+        self,
+        parts: tuple[KerasTensor, ...],
+        layout: FirstTokens,
+        seed: keras.random.SeedGenerator,
+        training: bool | None,
+    ) -> KerasTensor:
+        """`[examples, hidden]` for a query an example, and keys and values of all tokens."""
+        query, key, value = (ops.cast(part, "float32") for part in parts)
+        drop = partial(
+            dropout, rate=self.config.attention_dropout, seed=seed, training=training
+        )
+        context = attend_to_own(query, key, value, layout.owner, self.config.num_heads, drop)
+        return ops.cast(context, self.compute_dtype)
+
     def _split_heads(self, tokens: KerasTensor, grid: AttentionGrid) -> KerasTensor:
         """`[tokens, hidden]` to `[rows, heads, length, head]`."""
         if grid.gather is not None:  # Which transposes as well: that is slow on small tensors.
@@ -194,11 +232,16 @@ class TransformerBlock(layers.Layer):
     def call(
         self,
         tokens: KerasTensor,
-        layout: AttentionLayout,
+        layout: AttentionLayout | FirstTokens,
         seed: keras.random.SeedGenerator,
         training: bool | None = None,
     ) -> KerasTensor:
-        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`."""
+        """Returns `[tokens, hidden]` for `tokens` `[tokens, hidden]`.
+
+        For first tokens, `[examples, hidden]`, and nothing is computed again.
+        """
+        if isinstance(layout, FirstTokens):
+            return self._block(tokens, layout, [seed] * 3, training)
         grids = len(layout.grids)
         if not (self.recompute and training):
             return self._block(tokens, layout, [seed] * (grids + 2), training)
@@ -215,13 +258,15 @@ class TransformerBlock(layers.Layer):
     def _block(
         self,
         tokens: KerasTensor,
-        layout: AttentionLayout,
+        layout: AttentionLayout | FirstTokens,
         seeds: Sequence[keras.random.SeedGenerator],
         training: bool | None,
     ) -> KerasTensor:
         *of_grids, first, second = seeds
         context = self.attention(tokens, layout=layout, seeds=of_grids, training=training)
         project, norm = self.attention.project, self.attention_norm
+        if isinstance(layout, FirstTokens):
+            tokens = ops.take(tokens, layout.slots, axis=0)
         tokens = self._add(tokens, context, project, norm, first, training)
         wide = self._widen(tokens, training)
         return self._add(tokens, wide, self.project, self.output_norm, second, training)

@@ -11,11 +11,13 @@ from mtdnn_tf.modeling.attention import (
     MASKED,
     AttentionGrid,
     AttentionLayout,
+    FirstTokens,
     TransformerBlock,
     is_fused,
 )
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import draw, drop, dropout
+from mtdnn_tf.modeling.owners import token_owners
 from mtdnn_tf.placement import runs_op_by_op_on_cpu
 from mtdnn_tf.sections import section_lengths
 
@@ -166,9 +168,16 @@ class BertEncoder(layers.Layer):
             layer.build((None, self.config.hidden_size))
 
     def call(
-        self, inputs: dict[str, KerasTensor], training: bool | None = None
+        self,
+        inputs: dict[str, KerasTensor],
+        training: bool | None = None,
+        sequence: bool = True,
     ) -> dict[str, KerasTensor]:
-        """Encodes a packed or ragged batch; see the class."""
+        """Encodes a packed or ragged batch; see the class.
+
+        Without `sequence` the result has `examples` alone, and the last block is computed for what
+        they are made of, the first token of each.
+        """
         seed = self.seed_generator
         packed = "example_ids" in inputs
         layout = (
@@ -181,13 +190,26 @@ class BertEncoder(layers.Layer):
             for name in ("token_ids", "type_ids", "position_ids")
         }
         tokens = self.embeddings(flat, seed=seed, training=training)
-        for block in self.blocks:
+        whole = sequence or self.pooling == "mean" or not self._reads_first(training)
+        *blocks, last = self.blocks
+        for block in blocks:
             tokens = block(tokens, layout=layout, seed=seed, training=training)
+        if not whole:
+            slots = inputs["first_slot"]
+            wanted = FirstTokens(slots, token_owners(inputs))
+            first = last(tokens, layout=wanted, seed=seed, training=training)
+            return {"examples": self.pooler(first) if self.pooler else first}
+        tokens = last(tokens, layout=layout, seed=seed, training=training)
         examples = self._pool(tokens, inputs)
+        if not sequence:
+            return {"examples": examples}
         if packed:
             shape = (*ops.shape(inputs["token_ids"]), self.config.hidden_size)
             tokens = ops.reshape(tokens, shape)
         return {"sequence": tokens, "examples": examples}
+
+    def _reads_first(self, training: bool | None) -> bool:
+        return not training or is_fused(self, training)
 
     def _pool(self, tokens: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
         """Returns `[examples, hidden]` for flat `tokens` `[tokens, hidden]`."""

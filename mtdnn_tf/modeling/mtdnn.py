@@ -61,7 +61,7 @@ def build_mtdnn(
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
         for name, shape in input_shapes(form, rows, length, examples).items()
     }
-    encoded = encoder(inputs)
+    encoded = encoder(inputs, sequence=any(task.head == "san" for task in tasks))
     shared = heads or {}
     outputs = {}
     for task in tasks:
