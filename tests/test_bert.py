@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from mtdnn_tf import modeling
 from mtdnn_tf.modeling import BertConfig, BertEncoder, bert, padded_inputs, ragged_inputs
 from mtdnn_tf.modeling.activations import exact_gelu
+from mtdnn_tf.modeling.attention import FirstTokens, TransformerBlock
 from mtdnn_tf.modeling.bert import packed_layout
 from mtdnn_tf.modeling.dropout import dropout
+from mtdnn_tf.modeling.owners import attend_to_own
 
 TINY = BertConfig(
     vocab_size=50,
@@ -233,6 +235,97 @@ def test_mean_pooling_is_the_mean_over_an_examples_tokens(form):
 def test_cls_pooling_is_the_first_vector():
     out = BertEncoder(TINY, "cls")(ragged_inputs(IDS))
     np.testing.assert_array_equal(out["examples"], out["sequence"].numpy()[[0, 5, 8]])
+
+
+@pytest.mark.parametrize("pooling", ["cls_pooler", "cls", "mean"])
+@pytest.mark.parametrize("form", ["packed", "empty entries", "ragged"])
+def test_examples_are_the_same_without_the_sequence(form, pooling):
+    keras.utils.set_random_seed(1)
+    encoder = BertEncoder(TINY, pooling=pooling)
+    batch = ragged_inputs(IDS) if form == "ragged" else packed([IDS[:2], [IDS[2]]], 10)
+    if form == "empty entries":  # As in training: they repeat slot 0, and stand for no example.
+        batch["first_slot"] = np.append(batch["first_slot"], [0, 0]).astype(np.int32)
+    found = encoder(batch, sequence=False)
+    assert set(found) == {"examples"}
+    expected = encoder(batch)["examples"]
+    np.testing.assert_allclose(found["examples"][:3], expected[:3], atol=1e-5)
+    assert np.isfinite(found["examples"]).all()
+
+
+def gradients_of_examples(encoder, batch, sequence):
+    with tf.GradientTape() as tape:
+        examples = encoder(batch, training=True, sequence=sequence)["examples"][: len(IDS)]
+        weight = tf.reshape(tf.range(tf.size(examples), dtype=tf.float32), tf.shape(examples))
+        loss = tf.reduce_sum(tf.cast(examples, tf.float32) * tf.sin(weight))
+    return [tf.convert_to_tensor(g) for g in tape.gradient(loss, encoder.trainable_variables)]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_are_the_same_without_the_sequence(recompute):
+    config = TINY.model_copy(update={"hidden_dropout": 0.0, "attention_dropout": 0.0})
+    keras.utils.set_random_seed(1)
+    encoder = BertEncoder(config, recompute=recompute)
+    batch = packed([IDS[:2], [IDS[2]]], 10)
+    batch["first_slot"] = np.append(batch["first_slot"], [0, 0]).astype(np.int32)
+    encoder(batch)
+    gradients = tf.function(gradients_of_examples, autograph=False)
+    found, expected = (gradients(encoder, batch, sequence) for sequence in (False, True))
+    for variable, one, other in zip(encoder.trainable_variables, found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=variable.path)
+
+
+def test_the_last_block_is_for_first_tokens_where_no_more_is_asked_for(encoder):
+    batch = packed([IDS[:2], [IDS[2]]], 10)
+    seen = []
+
+    def of_widths(last):
+        layer = last.intermediate
+        call = layer.call
+        layer.call = lambda inputs: seen.append(len(inputs)) or call(inputs)
+        return lambda: setattr(layer, "call", call)
+
+    restore = of_widths(encoder.blocks[-1])
+    encoder(batch)
+    encoder(batch, sequence=False)
+    restore()
+    assert seen == [20, 3]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 6), min_size=1, max_size=6),
+    heads=st.sampled_from([1, 2, 4]),
+    seed=st.integers(0, 99),
+)
+def test_what_an_example_sees_of_its_own_is_softmax_over_its_tokens(lengths, heads, seed):
+    draw = np.random.default_rng(seed)
+    owner = np.append(np.repeat(np.arange(len(lengths)), lengths), [len(lengths)] * 2)
+    order = draw.permutation(len(owner))
+    owner = owner[order].astype(np.int32)
+    query = draw.normal(size=(len(lengths), 8)).astype(np.float32)
+    keys, values = draw.normal(size=(2, len(owner), 8)).astype(np.float32)
+    kept = draw.integers(0, 2, (len(owner), heads)).astype(np.float32)
+    found = attend_to_own(query, keys, values, owner, heads, drop=lambda weights: weights * kept)
+    expected = np.zeros((len(lengths), 8))
+    for number in range(len(lengths)):
+        own = owner == number
+        for head, part in enumerate(np.split(np.arange(8), heads)):
+            scores = np.exp(keys[own][:, part] @ query[number, part])
+            weights = scores / scores.sum() * kept[own, head]
+            expected[number, part] = weights @ values[own][:, part]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_first_tokens_have_dropout_of_their_attention():
+    config = TINY.model_copy(update={"hidden_dropout": 0.0, "attention_dropout": 0.5})
+    last = TransformerBlock(config, name="last")
+    last.build((None, 16))
+    tokens = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
+    wanted = FirstTokens(np.array([0, 3], np.int32), np.array([0, 0, 0, 1, 1, 1], np.int32))
+    one, other = (
+        last(tokens, layout=wanted, seed=keras.random.SeedGenerator(seed), training=True)
+        for seed in (1, 2)
+    )
+    assert not np.allclose(one, other)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

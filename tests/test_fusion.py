@@ -11,9 +11,9 @@ from test_bert import TINY, packed, words
 
 from mtdnn_tf import fusion
 from mtdnn_tf.fusion import fused
-from mtdnn_tf.modeling import BertEncoder, attention, bert
+from mtdnn_tf.modeling import BertEncoder
 from mtdnn_tf.modeling.attention import add_bias, add_bias_and_activate
-from mtdnn_tf.modeling.dropout import draw, drop, dropout
+from mtdnn_tf.modeling.dropout import draw, drop
 
 ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]
 ARGUMENTS = (
@@ -126,9 +126,9 @@ def test_nothing_is_drawn_where_nothing_is_dropped():
     assert not np.any(drop(tf.ones(10_000), rate, *draw(rate, generator)))
 
 
-def loss_and_gradients(encoder, batch):
+def loss_and_gradients(encoder, batch, training=True):
     with tf.GradientTape() as tape:
-        out = encoder(batch, training=True)
+        out = encoder(batch, training=training)
         loss = tf.reduce_sum(tf.cast(out["examples"], tf.float32) ** 2)
     gradients = tape.gradient(loss, encoder.trainable_variables)
     return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -141,34 +141,39 @@ def make_encoder(**settings):
     return encoder
 
 
-def as_fused(inputs, rate, seed, training):
-    """Dropout with the masks of the fused functions, which is not that of attention's weights."""
-    if training and len(inputs.shape) == 2:
-        return drop(inputs, rate, *draw(rate, seed))
-    return dropout(inputs, rate, seed, training)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_fused_training_is_training_op_by_op(activation, rate, monkeypatch):
+    batch = packed([words(row) for row in ROWS], 128)
+    sizes = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
+    compiled = step_of(make_encoder(**sizes), batch, training=True)
+    assert is_compiled(compiled)
+    monkeypatch.setattr(fusion, "_can_be_fused", lambda tensors: False)
+    encoder = make_encoder(**sizes)  # Its random state as well.
+    by_ops = step_of(encoder, batch, training=True)
+    assert not is_compiled(by_ops)
+    assert_alike(encoder, compiled(), by_ops())
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-@pytest.mark.parametrize("rate", [0.0, 0.1])
-def test_fused_training_is_training_by_layers(activation, rate, monkeypatch):
-    """In float32, where it can be seen; with the masks of the fused functions in both."""
-    for module in (attention, bert):
-        monkeypatch.setattr(module, "dropout", as_fused)
+def test_fused_training_without_dropout_is_what_the_layers_compute(activation):
     batch = packed([words(row) for row in ROWS], 128)
-    sizes = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
-    encoder = make_encoder(**sizes)
-    by_layers = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
-    assert not is_compiled(by_layers)
-    expected_loss, expected = by_layers()
-    for module in (attention, bert):
-        monkeypatch.setattr(module, "is_fused", lambda layer, training: bool(training))
-    encoder = make_encoder(**sizes)
-    step = tf.function(lambda: loss_and_gradients(encoder, batch), autograph=False)
-    assert is_compiled(step)
-    loss, gradients = step()
+    encoder = make_encoder(hidden_act=activation, hidden_dropout=0.0, attention_dropout=0.0)
+    fused_step, by_layers = (step_of(encoder, batch, training) for training in (True, False))
+    assert (is_compiled(fused_step), is_compiled(by_layers)) == (True, False)
+    assert_alike(encoder, fused_step(), by_layers())
+
+
+def step_of(encoder, batch, training):
+    return tf.function(lambda: loss_and_gradients(encoder, batch, training), autograph=False)
+
+
+def assert_alike(encoder, found, expected):
+    (loss, gradients), (expected_loss, expected_gradients) = found, expected
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
-    largest_of_all = max(np.abs(gradient).max() for gradient in expected)
-    for variable, one, other in zip(encoder.trainable_variables, gradients, expected, strict=True):
+    largest_of_all = max(np.abs(gradient).max() for gradient in expected_gradients)
+    variables = encoder.trainable_variables
+    for variable, one, other in zip(variables, gradients, expected_gradients, strict=True):
         if "key/bias" in variable.path:  # Its gradient is 0, but for rounding.
             assert max(np.abs(one).max(), np.abs(other).max()) < 1e-6 * largest_of_all
             continue
@@ -176,8 +181,8 @@ def test_fused_training_is_training_by_layers(activation, rate, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5 * largest + 1e-6, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
-def test_training_in_16_bits_is_fused_and_evaluation_is_not(dtype):
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_training_is_fused_and_evaluation_is_not(dtype):
     batch = packed([words(row) for row in ROWS], 128)
     encoder = BertEncoder(TINY, dtype=dtype)
     for training in (True, False):

@@ -15,7 +15,7 @@ to the end of its first step.
 --peer_python runs the PyTorch contenders in another interpreter, which needs torch, transformers and
 NumPy alone. --backend=jax runs ours and the limit under JAX, for a machine that has no TensorFlow for
 its accelerator: the model, plan and batches are the same, the step is the benchmark's own, lengths are
-made up and --encoder gives sizes (12x768x3072, 24x1024x4096).
+made up and --encoder gives sizes (12x768x3072, 24x1024x4096). PyTorch's contenders can be named beside.
 """
 
 import json
@@ -158,8 +158,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from benchmarking.workload import Workload
 
     on_jax = values.backend == "jax"
-    known = JAX if on_jax else CONTENDERS
-    names = list(values.contenders or (QUICK if values.quick and not on_jax else known))
+    torch = tuple(name for name in CONTENDERS if name.startswith("torch"))
+    known = (*JAX, *torch) if on_jax else CONTENDERS
+    by_default = JAX if on_jax else QUICK if values.quick else CONTENDERS
+    names = list(values.contenders or by_default)
     for name in names:
         if name not in known:
             raise UserError(f"--contenders: {name!r} is none of {', '.join(known)}")

@@ -148,7 +148,7 @@ class SelfAttention(layers.Layer):
     def _project(
         self, tokens: KerasTensor, dense: layers.Dense, training: bool | None
     ) -> KerasTensor:
-        if not is_fused(dense, training):
+        if not training:
             return dense(tokens)
         kernel, bias = weights_of(dense)
         return add_bias(ops.matmul(tokens, kernel), bias)
@@ -182,9 +182,7 @@ class SelfAttention(layers.Layer):
     ) -> KerasTensor:
         """`[examples, hidden]` for a query an example, and keys and values of all tokens."""
         query, key, value = (ops.cast(part, "float32") for part in parts)
-        drop = partial(
-            dropout, rate=self.config.attention_dropout, seed=seed, training=training
-        )
+        drop = partial(dropout, rate=self.config.attention_dropout, seed=seed, training=training)
         context = attend_to_own(query, key, value, layout.owner, self.config.num_heads, drop)
         return ops.cast(context, self.compute_dtype)
 
@@ -274,7 +272,7 @@ class TransformerBlock(layers.Layer):
     def _widen(self, tokens: KerasTensor, training: bool | None) -> KerasTensor:
         """`[tokens, hidden]` to `[tokens, intermediate]`."""
         name = self.config.hidden_act
-        if not is_fused(self, training):
+        if not training:
             return activate(self.intermediate(tokens), name, training)
         kernel, bias = weights_of(self.intermediate)
         return add_bias_and_activate(ops.matmul(tokens, kernel), bias, name=name)
@@ -290,22 +288,13 @@ class TransformerBlock(layers.Layer):
     ) -> KerasTensor:
         """The end of a sub-block: `norm(tokens + dropout(project(inputs)))`."""
         rate = self.config.hidden_dropout
-        if not is_fused(self, training):
+        if not training:
             return norm(tokens + dropout(project(inputs), rate, seed, training))
         kernel, bias = weights_of(project)
         # The number of tokens is known of `tokens`, and not of what comes from attention.
         update = ops.reshape(ops.matmul(inputs, kernel), ops.shape(tokens))
         values = (tokens, update, bias, norm.gamma, norm.beta, *draw(rate, seed))
         return add_and_normalize(*values, rate=rate, epsilon=norm.epsilon)
-
-
-def is_fused(layer: layers.Layer, training: bool | None) -> bool:
-    """Whether a layer computes what is between matrix products in the functions below.
-
-    That is for training in 16 bits, where it is more exact as well. (In float32 it would be as exact
-    as the layers are, and faster on CPU; but not to the last bit what published results were made by.)
-    """
-    return bool(training) and layer.compute_dtype != "float32"
 
 
 def weights_of(dense: layers.Dense) -> tuple[KerasTensor, KerasTensor]:

@@ -13,7 +13,6 @@ from mtdnn_tf.modeling.attention import (
     AttentionLayout,
     FirstTokens,
     TransformerBlock,
-    is_fused,
 )
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import draw, drop, dropout
@@ -73,7 +72,7 @@ class Embeddings(layers.Layer):
             + ops.take(self.type, inputs["type_ids"], axis=0)
         )
         rate, norm = self.config.hidden_dropout, self.norm
-        if not is_fused(self, training):
+        if not training:
             return dropout(norm(total), rate, seed, training)
         settings = {"rate": rate, "epsilon": norm.epsilon, "dtype": self.compute_dtype}
         return normalize_and_drop(total, norm.gamma, norm.beta, *draw(rate, seed), **settings)
@@ -190,7 +189,7 @@ class BertEncoder(layers.Layer):
             for name in ("token_ids", "type_ids", "position_ids")
         }
         tokens = self.embeddings(flat, seed=seed, training=training)
-        whole = sequence or self.pooling == "mean" or not self._reads_first(training)
+        whole = sequence or self.pooling == "mean"
         *blocks, last = self.blocks
         for block in blocks:
             tokens = block(tokens, layout=layout, seed=seed, training=training)
@@ -207,9 +206,6 @@ class BertEncoder(layers.Layer):
             shape = (*ops.shape(inputs["token_ids"]), self.config.hidden_size)
             tokens = ops.reshape(tokens, shape)
         return {"sequence": tokens, "examples": examples}
-
-    def _reads_first(self, training: bool | None) -> bool:
-        return not training or is_fused(self, training)
 
     def _pool(self, tokens: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
         """Returns `[examples, hidden]` for flat `tokens` `[tokens, hidden]`."""

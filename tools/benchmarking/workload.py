@@ -126,15 +126,22 @@ def made_up_lengths(examples: int, max_length: int) -> np.ndarray:
     return np.clip(lengths, 5, max_length).astype(np.int64)
 
 
-def forward_flops(config: dict[str, int], lengths: np.ndarray) -> float:
+def forward_flops(
+    config: dict[str, int], lengths: np.ndarray, *, last_of_first: bool = False
+) -> float:
     """Floating-point operations of the encoder's matrix products on real tokens only.
 
     Args:
         config: `num_layers`, `hidden_size` and `intermediate_size`.
         lengths: Word pieces of the examples.
+        last_of_first: The last layer is computed for the first token of each example alone.
     """
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    a_token = 2 * (4 * hidden**2 + 2 * hidden * inner)
     lengths = lengths.astype(np.float64)
-    attention = 4 * hidden * (lengths**2).sum()
-    return float(config["num_layers"] * (a_token * lengths.sum() + attention))
+    tokens, examples = lengths.sum(), len(lengths)
+    query_and_rest = 2 * (2 * hidden**2 + 2 * hidden * inner)
+    key_and_value = 2 * 2 * hidden**2
+    layer = (query_and_rest + key_and_value) * tokens + 4 * hidden * (lengths**2).sum()
+    last = query_and_rest * examples + (key_and_value + 4 * hidden) * tokens
+    layers = config["num_layers"]
+    return float((layers - 1) * layer + last if last_of_first else layers * layer)
