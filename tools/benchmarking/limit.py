@@ -23,6 +23,7 @@ class Runner:
     def __init__(self, contender: str, workload: Workload, settings: dict[str, Any]) -> None:
         if settings["threads"]:
             tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         dtype = TYPES[contender.split()[1]]
         config = settings["config"]
         hidden, inner = config["hidden_size"], config["intermediate_size"]
@@ -43,13 +44,24 @@ class Runner:
     def steps(self, count: int) -> tuple[int, int]:
         """Takes steps; returns the numbers of examples and tokens that they stand for."""
         for _ in range(count):
-            for x, weights, gradient, times in self._products:
-                for _ in range(times * self._layers):
-                    tf.matmul(x, weights)
-                    tf.matmul(gradient, weights, transpose_b=True)
-                    last = tf.matmul(x, gradient, transpose_a=True)
-        last[0, 0].numpy()  # Waits for an accelerator, which works in order.
+            last = self._step()
+        last.numpy()  # Waits for an accelerator, which works in order.
         return count * self._examples, count * self._tokens
+
+    @tf.function(autograph=False)
+    def _step(self) -> tf.Tensor:
+        """One product after another; what would merge those that are equal is off."""
+        last = tf.zeros([])
+        for x, weights, gradient, times in self._products:
+            for _ in range(times * self._layers):
+                for a, b, transposed in (
+                    (x, weights, {}),
+                    (gradient, weights, {"transpose_b": True}),
+                    (x, gradient, {"transpose_a": True}),
+                ):
+                    with tf.control_dependencies([last]):
+                        last = tf.matmul(a, b, **transposed)
+        return last[0, 0]
 
     def device_peak(self) -> int | None:
         """Not of interest."""
