@@ -59,6 +59,12 @@ def assert_same(found, expected, atol=0.0):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=atol)
 
 
+def test_the_encoder_is_asked_for_words_only_by_heads_that_read_them():
+    with_san = [TASKS[0], TASKS[1].model_copy(update={"head": "san"})]
+    for tasks, count in ((TASKS, 1), (with_san, 2)):  # The examples' vectors; those of all tokens.
+        assert len(keras.tree.flatten(encoder_of(build_mtdnn(TINY, tasks)).output)) == count
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_a_named_output_per_task(dtype):
     model = build_mtdnn(TINY, TASKS, dtype=dtype)
