@@ -200,7 +200,7 @@ class TrainingSettings(_Section):
         precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables), or
             `mixed_float16` (the loss is scaled; a step whose gradient overflows is left out and
             halves the scale).
-        recompute: Compute the activations of each block again for the gradient instead of keeping
+        recompute: Compute the activations of blocks again for the gradient instead of keeping
             them: less memory for a third more time.
         seed: Of shuffling, dropout and new variables.
         steps_per_loop: Steps run in one call; logs, SIGTERM and checkpoints come between loops.

@@ -330,14 +330,15 @@ def test_first_tokens_have_dropout_of_their_attention():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("pooling", ["cls_pooler", "mean"])
-def test_half_precision_is_near_float32(policy, pooling):
+@pytest.mark.parametrize("sequence", [True, False])
+def test_half_precision_is_near_float32(policy, pooling, sequence):
     full, half = BertEncoder(TINY, pooling), BertEncoder(TINY, pooling, dtype=policy)
     full.build()
     half.build()
     half.set_weights([w * 0.2 for w in full.get_weights()])
     full.set_weights(half.get_weights())
     batch = packed([IDS, []], 16)
-    expected, found = full(batch), half(batch)
+    expected, found = full(batch), half(batch, sequence=sequence)
     assert all(v.dtype == "float32" for v in half.trainable_variables)
     assert str(found["examples"].dtype.name) == policy.removeprefix("mixed_")
     found = tf.cast(found["examples"], "float32")

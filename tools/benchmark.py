@@ -8,8 +8,9 @@ same weights and the same examples (CoLA, SST-2, MRPC, STS-B and RTE mixed by th
 sizes; padded batches are of 32 of one task, those of a turn together of the mix's mean length; where
 the files are absent, random word pieces of like lengths). They take turns; the others wait. Printed,
 and written as `training.json`, `training.md` and `training.png`, are medians over the rounds:
-examples/s, real tokens/s, the operations of the encoder's matrix products on real tokens, their share
-of what such products alone reach (the limit), the peak of memory, and the seconds from a process's start
+examples/s, real tokens/s, the operations of the encoder's matrix products on real tokens (those that
+are computed: ours needs few of the last layer), their share of what such products alone reach (the
+limit), the peak of memory, and the seconds from a process's start
 to the end of its first step.
 
 --peer_python runs the PyTorch contenders in another interpreter, which needs torch, transformers and

@@ -182,8 +182,10 @@ class SelfAttention(layers.Layer):
     ) -> KerasTensor:
         """`[examples, hidden]` for a query an example, and keys and values of all tokens."""
         query, key, value = (ops.cast(part, "float32") for part in parts)
-        drop = partial(dropout, rate=self.config.attention_dropout, seed=seed, training=training)
-        context = attend_to_own(query, key, value, layout.owner, self.config.num_heads, drop)
+        rate = self.config.attention_dropout
+        drop_weights = partial(dropout, rate=rate, seed=seed, training=training)
+        heads = self.config.num_heads
+        context = attend_to_own(query, key, value, layout.owner, heads, drop_weights)
         return ops.cast(context, self.compute_dtype)
 
     def _split_heads(self, tokens: KerasTensor, grid: AttentionGrid) -> KerasTensor:
@@ -289,7 +291,7 @@ class TransformerBlock(layers.Layer):
         """The end of a sub-block: `norm(tokens + dropout(project(inputs)))`."""
         rate = self.config.hidden_dropout
         if not training:
-            return norm(tokens + dropout(project(inputs), rate, seed, training))
+            return norm(tokens + project(inputs))
         kernel, bias = weights_of(project)
         # The number of tokens is known of `tokens`, and not of what comes from attention.
         update = ops.reshape(ops.matmul(inputs, kernel), ops.shape(tokens))

@@ -15,7 +15,7 @@ from mtdnn_tf.modeling.attention import (
     TransformerBlock,
 )
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.dropout import draw, drop, dropout
+from mtdnn_tf.modeling.dropout import draw, drop
 from mtdnn_tf.modeling.owners import token_owners
 from mtdnn_tf.placement import runs_op_by_op_on_cpu
 from mtdnn_tf.sections import section_lengths
@@ -73,7 +73,7 @@ class Embeddings(layers.Layer):
         )
         rate, norm = self.config.hidden_dropout, self.norm
         if not training:
-            return dropout(norm(total), rate, seed, training)
+            return norm(total)
         settings = {"rate": rate, "epsilon": norm.epsilon, "dtype": self.compute_dtype}
         return normalize_and_drop(total, norm.gamma, norm.beta, *draw(rate, seed), **settings)
 
@@ -110,7 +110,8 @@ class BertEncoder(layers.Layer):
       token (-1 = padding), `first_slot` the index of each `[CLS]` in the flat tokens.
 
     Returns a dict of
-    * `sequence`: the last layer's vectors, `[rows, length, hidden]` or `[tokens, hidden]`;
+    * `sequence`: the last layer's vectors, `[rows, length, hidden]` or `[tokens, hidden]`, unless the
+      call says that they are not wanted;
     * `examples`: one vector per example, `[examples, hidden]`.
 
     Example:
@@ -125,7 +126,7 @@ class BertEncoder(layers.Layer):
             released MT-DNN; `cls` the vector at `[CLS]`; `mean` the mean over the example's tokens.
             Only `cls_pooler` has weights (`pooler`).
         recompute: In training, compute the activations of each block again for the gradient instead
-            of keeping them.
+            of keeping them; not of a last one that is computed for first tokens alone.
         dtype: Keras policy, such as `float32`, `mixed_bfloat16` or `mixed_float16`. The softmax and
             the statistics of LayerNorm are float32 under each.
     """

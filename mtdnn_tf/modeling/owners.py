@@ -59,6 +59,6 @@ def attend_to_own(
     total = ops.segment_sum(weights, owner, examples + 1)[:-1]
     weighted = ops.expand_dims(drop(weights), 2) * ops.reshape(values, parts)
     summed = ops.segment_sum(ops.reshape(weighted, (-1, hidden)), owner, examples + 1)[:-1]
-    # The total is 1 at least where there are tokens: the highest score adds exp(0).
-    mean = ops.reshape(summed, parts) / ops.expand_dims(ops.maximum(total, 1.0), 2)
+    total = ops.where(ops.greater(total, 0.0), total, 1.0)  # No tokens: 0 / 1.
+    mean = ops.reshape(summed, parts) / ops.expand_dims(total, 2)
     return ops.reshape(mean, (-1, hidden))

@@ -12,7 +12,8 @@ TYPES = {"fp32": tf.float32, "bf16": tf.bfloat16}
 class Runner:
     """Multiplies matrices of the shapes that a training step multiplies, forward and backward.
 
-    A step is what a training step of `examples` would need on real tokens only, without attention.
+    A step is what a training step of `examples` would need on real tokens only, without attention and
+    with a whole last layer.
 
     Args:
         contender: `limit fp32|bf16`.
