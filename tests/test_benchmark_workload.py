@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 TOOLS = Path(__file__).parents[1] / "tools"
 SIZE, TURN = 16, 3
@@ -48,3 +50,18 @@ def test_grouped_batches_have_fewer_empty_slots(workload):
         return sum(workload.lengths[batch].max() for batch in batches)
 
     assert slots(True) < 0.9 * slots(False)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9))
+def test_a_last_layer_of_first_tokens_has_their_products_and_the_keys_and_values_of_all(
+    monkeypatch, lengths
+):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarking.workload import forward_flops
+
+    sizes = {"num_layers": 3, "hidden_size": 8, "intermediate_size": 32}
+    lengths = np.array(lengths)
+    whole = forward_flops(sizes, lengths)
+    left_out = 2 * (2 * 8 * 8 + 2 * 8 * 32) * (lengths - 1) + 4 * 8 * (lengths**2 - lengths)
+    assert forward_flops(sizes, lengths, last_of_first=True) == whole - left_out.sum()

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from mtdnn_tf import modeling
 from mtdnn_tf.modeling import BertConfig, BertEncoder, bert, padded_inputs, ragged_inputs
 from mtdnn_tf.modeling.activations import exact_gelu
-from mtdnn_tf.modeling.attention import FirstTokens, TransformerBlock
+from mtdnn_tf.modeling.attention import FirstTokens
 from mtdnn_tf.modeling.bert import packed_layout
+from mtdnn_tf.modeling.block import TransformerBlock
 from mtdnn_tf.modeling.dropout import dropout
 from mtdnn_tf.modeling.owners import attend_to_own
 

@@ -12,7 +12,8 @@ from test_bert import TINY, packed, words
 from mtdnn_tf import fusion
 from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling import BertEncoder
-from mtdnn_tf.modeling.attention import add_bias, add_bias_and_activate
+from mtdnn_tf.modeling.attention import add_bias
+from mtdnn_tf.modeling.block import add_bias_and_activate
 from mtdnn_tf.modeling.dropout import draw, drop
 
 ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]

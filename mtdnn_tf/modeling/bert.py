@@ -12,8 +12,8 @@ from mtdnn_tf.modeling.attention import (
     AttentionGrid,
     AttentionLayout,
     FirstTokens,
-    TransformerBlock,
 )
+from mtdnn_tf.modeling.block import TransformerBlock
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import draw, drop
 from mtdnn_tf.modeling.owners import token_owners
@@ -198,7 +198,7 @@ class BertEncoder(layers.Layer):
             slots = inputs["first_slot"]
             wanted = FirstTokens(slots, token_owners(inputs))
             first = last(tokens, layout=wanted, seed=seed, training=training)
-            return {"examples": self.pooler(first) if self.pooler else first}
+            return {"examples": self._vectors(first)}
         tokens = last(tokens, layout=layout, seed=seed, training=training)
         examples = self._pool(tokens, inputs)
         if not sequence:
@@ -216,6 +216,10 @@ class BertEncoder(layers.Layer):
             total = ops.cast(ops.matmul(member, tokens), "float32")
             return ops.cast(total / ops.maximum(count, 1.0), self.compute_dtype)
         first = ops.take(tokens, inputs["first_slot"], axis=0)
+        return self._vectors(first)
+
+    def _vectors(self, first: KerasTensor) -> KerasTensor:
+        """Examples' vectors for those at `[CLS]`, `[examples, hidden]` both."""
         return self.pooler(first) if self.pooler else first
 
     def get_config(self) -> dict[str, Any]:

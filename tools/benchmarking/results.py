@@ -37,12 +37,13 @@ class Result:
 def rows(results: dict[str, Result], config: dict[str, int], lengths: Any) -> list[dict[str, Any]]:
     """The table: one row a contender, the fastest first.
 
-    The products of ours are those that it computes, of the last layer few. Its share of the limit
-    would be higher if all that others compute were counted.
+    The share of the limit counts the products that are computed, for ours few of the last layer; that
+    of the model all of a whole encoder.
     """
 
-    def flops(name: str, of: Any) -> float:
-        forward = forward_flops(config, of, last_of_first=name.startswith("ours"))
+    def flops(name: str, of: Any, *, computed: bool = False) -> float:
+        last_of_first = computed and name.startswith("ours")
+        forward = forward_flops(config, of, last_of_first=last_of_first)
         return results[name].tokens * 3 * forward / of.sum()
 
     # The products of the limit are those of single tokens: there is no attention in them.
@@ -50,10 +51,13 @@ def rows(results: dict[str, Result], config: dict[str, int], lengths: Any) -> li
     rows = []
     for name, result in results.items():
         if name not in LIMITS:
-            reached = flops(name, lengths)
-            share = reached / limits[name.split()[1]]
+            reached, limit = flops(name, lengths, computed=True), limits[name.split()[1]]
             row = {"contender": name, **asdict(result), "tflops": reached / 1e12}
-            rows.append(row | {"share_of_limit": share})
+            shares = {
+                "share_of_limit": reached / limit,
+                "share_of_model": flops(name, lengths) / limit,
+            }
+            rows.append(row | shares)
     rows.sort(key=lambda row: -row["tokens"])
     return rows
 
@@ -69,12 +73,22 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['tokens']:,.0f}",
         f"{row['tflops']:.3g}",
         f"{row['share_of_limit']:.0%}",
+        f"{row['share_of_model']:.0%}",
         gib,
         f"{row['first_step']:.0f}",
     ]
 
 
-HEADER = ("contender", "examples/s", "real tokens/s", "TFLOP/s", "of limit", "GiB", "first step, s")
+HEADER = (
+    "contender",
+    "examples/s",
+    "real tokens/s",
+    "TFLOP/s",
+    "of limit",
+    "of the model",
+    "GiB",
+    "first step, s",
+)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
