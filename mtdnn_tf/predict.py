@@ -2,19 +2,21 @@
 
     python -m mtdnn_tf.predict --workdir=runs/glue --task=rte --input=pairs.tsv --output=answers.tsv
 
-The input is a TSV file, a .jsonl file, or `-`: standard input, TSV or JSON lines. A TSV file has the
-task's fields in a header, or no header and just the fields in order.
+The input is a .tsv, .txt, .csv, .jsonl, .ndjson, .json, .parquet, .arrow or .feather file, the text
+forms also as .gz, or `-`: standard input, TSV or JSON. A table has the task's fields in a header;
+columns of other names are told by --columns; --header=false takes just the fields in order.
 """
 
 from absl import flags
 
 from mtdnn_tf import cli
+from mtdnn_tf.data.inputs import define_input_flags
 
 
 def _define_flags() -> None:
     flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    define_input_flags()
     flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
@@ -32,8 +34,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     with strategy.scope():
         loaded = load_ensemble(values.workdir, values.checkpoint, values.precision)
     task = loaded.task(values.task)
-    with input_file(values.input) as path:
-        rows = read_inputs(task, path)
+    with input_file(values) as source:
+        rows = read_inputs(task, source)
     logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
     deliver(records, values.output)

@@ -180,7 +180,7 @@ PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is 
 
 
 @pytest.mark.parametrize(
-    "layout", ["header", "no header", "jsonl", "stdin", "stdin jsonl", "named pipe"]
+    "layout", ["header", "no header", "columns", "jsonl", "stdin", "stdin jsonl", "named pipe"]
 )
 def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp_path):
     rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(PAIRS)]
@@ -190,6 +190,7 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
     text, name = {
         "header": (table, "x.tsv"),
         "no header": (plain, "x.tsv"),
+        "columns": ("one\tb\n" + plain, "x.csv"),
         "jsonl": (lines, "x.jsonl"),
         "stdin": (plain, "-"),
         "stdin jsonl": (lines, "-"),
@@ -202,6 +203,10 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
     elif name != "-":
         source.write_text(text)
     command = ["-m", "mtdnn_tf.predict", f"--workdir={trained}", "--task=same"]
+    if layout in ("no header", "stdin", "named pipe"):
+        command += ["--header=false", "--format=tsv"]
+    if layout == "columns":
+        command += ["--columns=a=one", "--format=tsv"]
     output = tmp_path / "out.tsv"
     done = subprocess.run(
         [sys.executable, *command, f"--input={source}", f"--output={output}"],
@@ -222,10 +227,15 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("the hat .\ta lamp .\tthe door .\n", "x.tsv:1: 3 columns, expected 2"),
-        ("A\tb\n", "looks like a header, but lacks some of a, b"),
+        (
+            "the hat .\ta lamp .\n",
+            "which this row does not name: the hat . | a lamp .; --columns=a=",
+        ),
+        ("A\tb\nx\ty\n", "same takes a, b, which this row does not name: A | b; --columns=a=NAME"),
+        ("a\tb\nx\ty\tz\n", "x.tsv:2: 3 columns, expected 2"),
+        ("a\tb\n", "no rows"),
         ("", "no rows"),
-        (None, "cannot read"),
+        (None, "no file"),
     ],
 )
 def test_predict_refuses_what_it_cannot_read(content, expected, trained, tmp_path):

@@ -88,7 +88,6 @@ class TokenStore:
         lengths = self.lengths[examples]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = ranges(self.offsets[examples], lengths)
-        digest = hashlib.sha256(f"{self.key}/{items.tolist()}".encode())
         return replace(
             self,
             token_ids=self.token_ids[tokens],
@@ -97,5 +96,10 @@ class TokenStore:
             labels=None if self.labels is None else self.labels[examples],
             uids=self.uids[examples],
             groups=None if self.groups is None else np.repeat(np.arange(len(items)), sizes),
-            key=digest.hexdigest(),
+            key=subset_key(self.key, items),
         )
+
+
+def subset_key(key: str, items: np.ndarray) -> str:
+    """The key of a store of some of the items of the store with `key`."""
+    return hashlib.sha256(f"{key}/{items.tolist()}".encode()).hexdigest()

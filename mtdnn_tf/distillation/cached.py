@@ -139,7 +139,7 @@ def held_out(run: str, task: str, whole: TokenStore) -> np.ndarray:
             left_out = np.zeros(len(whole), bool)
             if fold is not None:
                 _check_same_rows(ancestor, task, whole)
-                items = fold_numbers(whole, fold) == fold.without
+                items = fold_numbers(len(whole.item_offsets) - 1, fold) == fold.without
                 left_out = np.repeat(items, np.diff(whole.item_offsets))
             unseen &= left_out
         ancestor = experiment.init.run

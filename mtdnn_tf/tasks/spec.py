@@ -243,7 +243,7 @@ class TaskSpec(BaseModel):
             raise ValueError(
                 f"{where}.label: only test splits and {UNLABELLED} can be without labels"
             )
-        if not split.header and not split.is_jsonl:
+        if not split.header and not split.has_keys:
             for name in names:
                 if isinstance(split.column_of(name), str):
                     raise ValueError(f"{where}.{name}: without a header, give its 0-based position")
