@@ -94,6 +94,17 @@ def define_strategy_flags(*, workers: bool = True) -> None:
         flags.DEFINE_bool("slurm", False, "Take the workers from Slurm's variables.")
 
 
+def define_input_flags() -> None:
+    """Defines the flags that `mtdnn_tf.data.inputs.input_file` reads."""
+    flags.DEFINE_string("input", None, "The file of texts, or - for stdin.", required=True)
+    flags.DEFINE_string("format", None, "Of the input: tsv, csv, ...; by default by its suffix.")
+    names = ["auto", "true", "false"]
+    flags.DEFINE_enum("header", "auto", names, "Whether a table's first row names its columns.")
+    flags.DEFINE_list(
+        "columns", [], "Columns of other names than the task's fields: sentence=review,uid=number"
+    )
+
+
 def define_precision_flag() -> None:
     """Defines --precision: what a trained model computes in."""
     names = ["float32", "mixed_bfloat16", "mixed_float16"]

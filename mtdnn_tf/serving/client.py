@@ -19,7 +19,6 @@ import numpy as np
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.data.inputs import define_input_flags, input_file
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.tasks.prediction import Prediction
@@ -257,7 +256,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("server", None, "host:port (gRPC), or http://host:port.", required=True)
     flags.DEFINE_string("model", "default", "What the server calls the model.")
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    define_input_flags()
+    cli.define_input_flags()
     flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
     flags.DEFINE_string("label", None, "Label of the version, such as stable.")
@@ -271,6 +270,7 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    from mtdnn_tf.data.inputs import input_file
     from mtdnn_tf.predictions import deliver
     from mtdnn_tf.serving.texts import read_texts
 
