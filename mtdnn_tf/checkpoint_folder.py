@@ -51,7 +51,7 @@ class CheckpointFolder:
             (partial / LIST_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
             order = {".index": 1, "": 2}
             for file in sorted(partial.iterdir(), key=lambda file: order.get(file.suffix, 0)):
-                file.replace(self.path / file.name)
+                self._place(file)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         for file in self._files():
@@ -63,6 +63,9 @@ class CheckpointFolder:
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
         for folder in self.path.glob("ckpt-*_temp"):  # Of earlier versions.
             shutil.rmtree(folder)
+
+    def _place(self, file: Path) -> None:
+        file.replace(self.path / file.name)
 
     def _files(self) -> list[Path]:
         """Every file of a checkpoint, what makes it one before the rest."""

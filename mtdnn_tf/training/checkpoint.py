@@ -1,7 +1,7 @@
 """Checkpoints: raw variables by their path, written atomically, the last few and the best kept."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from absl import logging
 from mtdnn_tf.checkpoint_folder import CheckpointFolder, number_of
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained.tf_checkpoint import CheckpointReader
+
+Parts = Mapping[str, Mapping[str, tf.Variable]]  # Of a checkpoint: each one's variables by name.
 
 
 class OtherModelError(UserError):
@@ -82,7 +84,7 @@ class Checkpoints:
     def _save(
         self,
         which: str,
-        parts: dict[str, dict[str, tf.Variable]],
+        parts: Parts,
         number: int,
         keep: int,
         dev: dict[str, Any] | None = None,
@@ -119,10 +121,14 @@ class Checkpoints:
     def has_best(self) -> bool:
         """Whether the best model is there and can be read."""
         try:
-            return read_newest(self._folders["best"], _read_all) is not None
+            return read_newest(self._folders["best"], self._read_model) is not None
         except UserError as error:
             logging.warning("%s", error)
             return False
+
+    def _read_model(self, path: Path) -> None:
+        for _ in _values(path, self._model):
+            pass
 
     def restore_model(self, which: str = "best") -> Path:
         """Restores the model alone from the `best` or the `last` checkpoint, and says from which.
@@ -199,18 +205,18 @@ def _name(key: str) -> str:
     return key.split("/")[1].replace(".S", "/").replace("..", ".")
 
 
-def _read_all(path: Path) -> None:
-    reader = CheckpointReader(path)
-    for key in reader:
-        reader.raw(key)
+def _assign(path: Path, parts: Parts) -> None:
+    """Gives variables the values that they have in a checkpoint; raises as `_values`."""
+    for variable, value in _values(path, parts):
+        variable.assign(value)
 
 
-def _assign(path: Path, parts: Mapping[str, Mapping[str, tf.Variable]]) -> None:
-    """Gives variables the values that they have in a checkpoint.
+def _values(path: Path, parts: Parts) -> Iterator[tuple[tf.Variable, Any]]:
+    """Yields variables and the values that they have in a checkpoint.
 
     Args:
         path: The checkpoint.
-        parts: Part of the checkpoint to its variables by name.
+        parts: What is wanted of it.
 
     Raises:
         OtherModelError: Lists what is missing, unexpected in the model, or of another shape.
@@ -238,4 +244,4 @@ def _assign(path: Path, parts: Mapping[str, Mapping[str, tf.Variable]]) -> None:
             f"the checkpoint {path} is not of this model: {', '.join(faults[:5])}{more}"
         )
     for key, variable in variables.items():
-        variable.assign(reader.raw(key))
+        yield variable, reader.raw(key)
