@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -35,8 +34,7 @@ class MTDNN:
         tasks: Task name to its spec.
         tokenizer: The tokenizer it was trained with.
         experiment: The whole configuration of the run.
-        dev: The run's record of the dev metrics of just these weights, see `MetricsLog`; None where
-            it has none.
+        checkpoint: Where the run has, or had, these weights; None of several runs.
     """
 
     def __init__(
@@ -44,9 +42,10 @@ class MTDNN:
         model: keras.Model,
         experiment: Experiment,
         tokenizer: BertTokenizer,
-        dev: dict[str, Any] | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
-        self.model, self.experiment, self.tokenizer, self.dev = model, experiment, tokenizer, dev
+        self.model, self.experiment, self.tokenizer = model, experiment, tokenizer
+        self.checkpoint = checkpoint
         self.tasks: dict[str, TaskSpec] = dict(experiment.tasks)
         self.runner = LogitsRunner(model, evaluation_shape(experiment))
 
@@ -119,7 +118,7 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     )
     for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
         variable.assign(keras.ops.cast(trained.value, variable.dtype))
-    return MTDNN(model, loaded.experiment, loaded.tokenizer, loaded.dev)
+    return MTDNN(model, loaded.experiment, loaded.tokenizer, loaded.checkpoint)
 
 
 def load(
@@ -156,5 +155,4 @@ def load(
             checkpoint,
             path.name,
         )
-    dev = directory.dev_record(path) if checkpoint == "best" else None
-    return MTDNN(model, experiment, tokenizer, dev)
+    return MTDNN(model, experiment, tokenizer, path)

@@ -173,9 +173,7 @@ def test_a_write_that_fails_leaves_what_was_there(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
-    with pytest.raises(
-        UserError, match="No space left on device; the checkpoint before it is whole"
-    ):
+    with pytest.raises(UserError, match="No space left on device; the last one before is whole"):
         state.save(24)
     assert contents(saved) == before
     assert sorted(p.name for p in (saved / "last").iterdir()) == sorted(

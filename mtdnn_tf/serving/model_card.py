@@ -1,7 +1,6 @@
 """The page that goes with an exported model."""
 
 from importlib.metadata import version
-from typing import Any
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.loading import MTDNN
@@ -89,7 +88,7 @@ def model_card(
             for signature, texts in TOGETHER.items()
             if any(len(task.fields) == texts for task in experiment.heads)
         ),
-        metrics=_metrics(directory, loaded.dev, checkpoint),
+        metrics=_metrics(directory, loaded, checkpoint),
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
@@ -121,10 +120,13 @@ def _task_row(task: TaskSpec, experiment: Experiment) -> str:
     return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
 
 
-def _metrics(directory: RunDirectory, dev: dict[str, Any] | None, checkpoint: str) -> str:
+def _metrics(directory: RunDirectory, loaded: MTDNN, checkpoint: str) -> str:
     examples = directory.read_json(directory.data_file)
     if not any("/dev" in split for split in examples):
         return "The run had no dev splits.\n"
+    dev = None
+    if checkpoint == "best" and loaded.checkpoint is not None:
+        dev = directory.dev_record(loaded.checkpoint)
     if dev is None:
         return f"Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint={checkpoint}`.\n"
     rows = [f"After epoch {dev['epoch']}, step {dev['step']}:\n\n"]

@@ -74,7 +74,7 @@ def export(
         batching = text_format.MessageToString(batching_parameters())
         (partial / BATCHING_FILE).write_text(batching, encoding="utf-8")
         while True:
-            number = version or max(versions(export_dir), default=0) + 1
+            number = max(versions(export_dir), default=0) + 1 if version is None else version
             card = model_card(RunDirectory(workdir), loaded, name, number, checkpoint, precision)
             (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
             if _renamed(partial, export_dir / str(number)):

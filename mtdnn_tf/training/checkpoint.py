@@ -99,10 +99,10 @@ class Checkpoints:
                     path.with_suffix(".json").write_text(json.dumps(dev), encoding="utf-8")
         except (tf.errors.OpError, OSError) as error:
             reason = str(getattr(error, "message", error)).splitlines()[0]
-            before = "; the checkpoint before it is whole, and the same command goes on from there"
+            before = "; the last one before is whole, and the same command goes on from there"
             raise UserError(
                 f"cannot write the checkpoint {number} in {folder.path}: {reason}"
-                f"{before if folder.newest_first() else ''}"
+                f"{before if self._folders['last'].newest_first() else ''}"
             ) from error
 
     def restore(self) -> bool:
