@@ -275,6 +275,15 @@ class Experiment(_Section):
                 )
             if task.has_head and "train" not in task.splits:
                 raise ValueError(f"tasks.{task.name} has no train split")
+        writers: dict[str, str] = {}
+        for task in self.heads:
+            for split in task.splits_like("dev"):
+                other = writers.setdefault(f"{task.name}_{split}", task.name)
+                if other != task.name:
+                    raise ValueError(
+                        f"dev splits of tasks.{other} and tasks.{task.name} would both be called "
+                        f"{task.name}_{split}; rename one of the tasks"
+                    )
         named: dict[str, Iterable[str]] = {
             "mixture.weights": self.mixture.weights,
             "data.folds": self.data.folds,

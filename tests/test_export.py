@@ -537,7 +537,7 @@ def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(saved_model, "_save", save)
-    with pytest.raises(UserError, match=r"cannot write .*tiny/1: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write in .*tiny: No space left on device"):
         export(workdir, tmp_path / "tiny")
     assert seen == []
     assert list((tmp_path / "tiny").iterdir()) == []
@@ -568,6 +568,56 @@ def test_the_card_has_the_figures_of_what_is_exported_alone(workdir, tmp_path, q
     assert "| mood dev |" not in card
 
 
+def test_the_card_is_of_the_weights_however_the_run_went_on(workdir, tmp_path, quick_save):
+    run_copy = tmp_path / "run"
+    shutil.copytree(workdir, run_copy)
+    metrics = RunDirectory(run_copy).metrics
+    (record,) = metrics.read("dev")
+    better = {"mood": {"dev": {"accuracy": 0.999}}}
+    metrics.append(record | {"step": 10**6, "epoch": 2, "mean": 1.0, "metrics": better})
+    for of_before in (False, True):
+        if of_before:
+            next((run_copy / "checkpoints/best").glob("ckpt-*.json")).unlink()
+        card = (export(run_copy, tmp_path / "tiny") / "MODEL_CARD.md").read_text()
+        assert f"After epoch 1, step {record['step']}:" in card
+        assert f"| accuracy | {100 * record['metrics']['mood']['dev']['accuracy']:.1f} |" in card
+        assert "99.9" not in card
+    metrics.path.unlink()
+    card = (export(run_copy, tmp_path / "tiny") / "MODEL_CARD.md").read_text()
+    assert "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=best`" in card
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_two_exports_at_once_take_two_versions(version, workdir, tmp_path, monkeypatch):
+    """Of the same --version one is refused in a line."""
+    folder = tmp_path / "tiny"
+
+    def save(loaded, partial, name, **how):
+        partial.mkdir()
+        (folder / "1").mkdir()
+        (folder / "1" / "saved_model.pb").touch()  # The other one was quicker.
+
+    monkeypatch.setattr(saved_model, "_save", save)
+    if version is None:
+        assert export(workdir, folder) == folder / "2"
+        assert "Version 2 of a model" in (folder / "2/MODEL_CARD.md").read_text()
+    else:
+        with pytest.raises(UserError, match="tiny/1 is there already; choose another --version"):
+            export(workdir, folder, version)
+        assert [p.name for p in (folder / "1").iterdir()] == ["saved_model.pb"]
+    assert versions(folder) == ([1, 2] if version is None else [1])
+    assert not list(folder.glob(".partial*"))
+
+
+@pytest.mark.parametrize("name", ["a[1]", r"a\b", "a*", "a?"])
+def test_a_folder_that_no_server_can_load_from_is_refused(name, workdir, tmp_path):
+    (character,) = set(name) - set("a1]b")
+    with pytest.raises(UserError, match="for a pattern") as caught:
+        export(workdir, tmp_path / name / "tiny")
+    assert f"takes '{character}' in a path" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_files_beside_the_model_say_what_it_is(workdir, tmp_path, quick_save):
     folder = export(workdir, tmp_path / "tiny", precision="int8")
     card = (folder / "MODEL_CARD.md").read_text()
@@ -581,10 +631,10 @@ def test_the_files_beside_the_model_say_what_it_is(workdir, tmp_path, quick_save
 
 
 def test_a_card_names_the_signatures_that_there_are(workdir):
-    experiment = mtdnn_tf.load(workdir).experiment
-    pairs = {name: task for name, task in experiment.tasks.items() if len(task.fields) == 2}
-    experiment = experiment.model_copy(update={"tasks": pairs})
-    card = model_card(RunDirectory(workdir), experiment, "tiny", 1, "best", "float32")
+    model = mtdnn_tf.load(workdir)
+    pairs = {n: task for n, task in model.experiment.tasks.items() if len(task.fields) == 2}
+    model.experiment = model.experiment.model_copy(update={"tasks": pairs})
+    card = model_card(RunDirectory(workdir), model, "tiny", 1, "best", "float32")
     assert "`all_pair` (every fitting task" in card
     assert "all_single" not in card
 

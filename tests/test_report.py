@@ -308,8 +308,11 @@ def test_what_is_no_run_is_told(tmp_path, trained):
     ("content", "message"),
     [
         (b"\xff\n", "cannot read .*metrics.jsonl: 'utf-8' codec"),
-        (b"[]\n", "metrics.jsonl:1: expected a record with kind, step"),
-        (b'{"kind": "dev", "step": 1}\n{"kind": "dev"}\n', "metrics.jsonl:2: expected a record"),
+        (b"[]\n", "metrics.jsonl:1: expected a record whose kind is train or dev"),
+        (
+            b'{"kind": "dev", "step": 1}\n',
+            "metrics.jsonl:1: expected a dev record with epoch, mean,",
+        ),
         (b"{\n", "cannot read .*metrics.jsonl: "),
     ],
 )

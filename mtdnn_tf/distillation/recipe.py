@@ -16,7 +16,7 @@ from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.distillation.cached import first_of_query
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.labelling import label
-from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
+from mtdnn_tf.distillation.recipe_file import MULTI_TASK, Recipe, Settings, assignments
 from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
 from mtdnn_tf.distillation.teaching import check_same_teachers
 from mtdnn_tf.errors import UserError
@@ -68,7 +68,7 @@ class RecipeRun:
 
     def teachers_of(self, variant: int, task: str) -> list[Path]:
         """The run directories of one variant as the teacher of a task, one a fold."""
-        name = "multi_task" if self._teachers.finetune is None else task
+        name = MULTI_TASK if self._teachers.finetune is None else task
         return [folder / name for folder in self._folders(variant)]
 
     def _folders(self, variant: int) -> list[Path]:
@@ -108,7 +108,7 @@ class RecipeRun:
             for task in self._teachers.tasks
             if self._teachers.folds is not None
         }
-        multi_task = folder / "multi_task"
+        multi_task = folder / MULTI_TASK
         self._train(self.recipe.experiment(folds, variant), multi_task)
         if self._teachers.finetune is None:
             return

@@ -15,6 +15,7 @@ from mtdnn_tf.validation import validated
 from mtdnn_tf.yaml_file import read_yaml
 
 Settings = dict[str, Any]  # Dotted key to value, on top of an experiment.
+MULTI_TASK = "multi_task"  # Folder of a multi-task teacher, beside those of its tasks' copies.
 
 
 class _Section(BaseModel):
@@ -162,6 +163,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), data_dir: str | None 
     for name in sections.teachers.tasks:
         if name not in heads:
             raise UserError(f"{path}: teachers.tasks names {name!r}, which is not among the tasks")
+        if name == MULTI_TASK and sections.teachers.finetune is not None:
+            raise UserError(
+                f"{path}: teachers.tasks names {name!r}, which is where the copies to fine-tune are "
+                "taken from; rename the task"
+            )
     for variant in sections.teachers.variants:
         recipe.experiment(variant)
     recipe.experiment(sections.teachers.finetune or {})
