@@ -3,28 +3,20 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
 from mtdnn_tf.errors import did_you_mean
 from mtdnn_tf.tasks.registry import SourceName
-from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
+from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
+from mtdnn_tf.validation import Section
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[StrictInt, Field(ge=1)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
-def _on_or_off(value: object) -> object:
-    """Undoes YAML, which reads a bare `on` or `off` as a truth value."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EncoderSettings(_Section):
+class EncoderSettings(Section):
     """The shared encoder.
 
     Attributes:
@@ -41,10 +33,10 @@ class EncoderSettings(_Section):
     pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
     hidden_dropout: Rate | None = None
     attention_dropout: Rate | None = None
-    lower_case: bool | None = None
+    lower_case: StrictBool | None = None
 
 
-class InitSettings(_Section):
+class InitSettings(Section):
     """A trained run to start from, in place of `encoder.pretrained`.
 
     Attributes:
@@ -59,7 +51,7 @@ class InitSettings(_Section):
     heads: tuple[str, ...] | None = None
 
 
-class Subset(_Section):
+class Subset(Section):
     """A random part of a task's training examples, drawn without replacement.
 
     Attributes:
@@ -69,8 +61,8 @@ class Subset(_Section):
     """
 
     count: Positive | None = None
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    fraction: Annotated[StrictFloat, Field(gt=0, le=1)] | None = None
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,7 +71,7 @@ class Subset(_Section):
         return self
 
 
-class Fold(_Section):
+class Fold(Section):
     """One of several equal parts of a task's training examples, which training leaves out.
 
     Attributes:
@@ -88,9 +80,9 @@ class Fold(_Section):
         seed: Which partition.
     """
 
-    of: Annotated[int, Field(ge=2)]
-    without: Annotated[int, Field(ge=0)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    of: Annotated[StrictInt, Field(ge=2)]
+    without: Annotated[StrictInt, Field(ge=0)]
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,7 +91,7 @@ class Fold(_Section):
         return self
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """Where text comes from and how it is cut.
 
     Attributes:
@@ -120,13 +112,13 @@ class DataSettings(_Section):
     data_dir: str | None = None
     tfds_dir: str | None = None
     cache_dir: str | None = None
-    max_length: Annotated[int, Field(ge=3)] = 128
+    max_length: Annotated[StrictInt, Field(ge=3)] = 128
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
 
 
-class BatchSettings(_Section):
+class BatchSettings(Section):
     """The fixed shape of a packed batch: `rows x length` slots, shared by all replicas.
 
     Attributes:
@@ -143,7 +135,7 @@ class BatchSettings(_Section):
     eval_rows: Positive = 16
 
 
-class MixtureSettings(_Section):
+class MixtureSettings(Section):
     """How tasks share an epoch.
 
     Attributes:
@@ -160,9 +152,9 @@ class MixtureSettings(_Section):
     """
 
     mode: Literal["proportional", "temperature", "uniform", "annealed", "weights"] = "proportional"
-    temperature: Annotated[float, Field(ge=1)] = 2.0
-    annealed_floor: Annotated[float, Field(ge=0, le=1)] = 0.2
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    temperature: Annotated[StrictFloat, Field(ge=1)] = 2.0
+    annealed_floor: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.2
+    weights: dict[str, Annotated[StrictFloat, Field(gt=0)]] = {}
     examples_per_epoch: Positive | None = None
     batch_by: Literal["example", "task"] = "example"
 
@@ -178,7 +170,7 @@ class MixtureSettings(_Section):
         return self
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """Optimization and the training loop.
 
     Attributes:
@@ -214,25 +206,25 @@ class TrainingSettings(_Section):
 
     epochs: Positive = 3
     optimizer: Literal["adamax", "adamw"] = "adamax"
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[StrictFloat, Field(gt=0)] = 5e-5
+    head_learning_rate: Annotated[StrictFloat, Field(gt=0)] | None = None
     warmup_proportion: Rate = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    weight_decay: Annotated[StrictFloat, Field(ge=0)] = 0.01
+    clip_norm: Annotated[StrictFloat, Field(gt=0)] | None = 1.0
+    average_decay: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
     loss_reduction: Literal["task", "example"] = "task"
     precision: Precision = "float32"
-    recompute: bool = False
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    recompute: StrictBool = False
+    seed: Seed = 0
     steps_per_loop: Positive = 10
     checkpoint_every_steps: Positive = 200
     keep_checkpoints: Positive = 2
     evaluate_every_epochs: Positive = 1
-    xla: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
-    deterministic: bool = True
+    xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: StrictBool = True
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """A whole run.
 
     Attributes:

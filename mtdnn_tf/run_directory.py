@@ -22,16 +22,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from mtdnn_tf.checkpoint_folder import CheckpointFolder, number_of
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.metrics_log import MetricsLog, check_record
-from mtdnn_tf.validation import validated
-from mtdnn_tf.yaml_file import read_yaml
+from mtdnn_tf.saved_config import current_tree, saved_tree
+from mtdnn_tf.yaml_file import read_yaml, yaml_text
 
 # What may differ between the runs that share a directory: it changes no number.
 FREE_SETTINGS = {
@@ -142,13 +142,14 @@ class RunDirectory:
         if not self.exists:
             raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
         self._check_files()
-        return validated(Experiment, read_yaml(self.config_file), str(self.config_file))
+        where = str(self.config_file)
+        return build_experiment(current_tree(read_yaml(self.config_file), where), where)
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
         command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
-        tree = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, width=100)
-        write_atomically(self.config_file, f"{_COMMAND}{command}\n{tree}")
+        text = yaml_text(saved_tree(experiment))
+        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}")
         self._begun.unlink(missing_ok=True)
 
     def write_hashes(self) -> None:

@@ -89,7 +89,7 @@ def test_set_overrides_one_key(assignment, keys, value):
         (["data.max_length=2"], "data.max_length: should be greater than or equal to 3"),
         (["tasks.ax={}"], "predicted with the head of 'mnli', which is not among the tasks"),
         (["tasks=[]"], "expected a list of task names or a mapping"),
-        (["tasks={1: null}"], "expected a list of task names or a mapping"),
+        (["tasks={1: null}"], "task '1': no built-in task has this name"),
         (["training.seed=4294967296"], "training.seed: should be less than 4294967296"),
     ],
 )  # fmt: skip

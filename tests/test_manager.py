@@ -19,7 +19,7 @@ from mtdnn_tf.serving.status import ServingError
 class StandIn:
     """A model that is a file, and knows whether it is used after it was closed."""
 
-    opened: list["StandIn"] = []  # noqa: RUF012
+    opened: list["StandIn"] = []
 
     def __init__(self, folder):
         if not (folder / "model").exists() or not list(folder.glob("parts/*")):
