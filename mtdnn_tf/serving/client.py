@@ -20,6 +20,7 @@ from absl import flags
 from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
+from mtdnn_tf.tasks.names import MIXED
 from mtdnn_tf.tasks.prediction import Prediction
 
 # The messages come with TensorFlow, which takes seconds to import and is told by `cli.run` what to log:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, np.ndarray]
 Texts = Sequence[str] | Sequence[tuple[str, str]]
-MIXED = "serving_default"
 
 
 class Client:
@@ -255,16 +255,16 @@ def _define_flags() -> None:
     flags.DEFINE_string("server", None, "host:port (gRPC), or http://host:port.", required=True)
     flags.DEFINE_string("model", "default", "What the server calls the model.")
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    flags.DEFINE_string("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
-    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    cli.define_path("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
     flags.DEFINE_string("label", None, "Label of the version, such as stable.")
     flags.DEFINE_float("timeout", 10.0, "Deadline of a request in seconds.")
     flags.DEFINE_integer("batch_size", 32, "Examples of a request at most.", lower_bound=1)
     flags.DEFINE_bool("tls", False, "Encrypt gRPC.")
-    flags.DEFINE_string("root_certificates", None, "PEM file of who signed the server's.")
-    flags.DEFINE_string("client_key", None, "PEM file of the client's own key.")
-    flags.DEFINE_string("client_certificate", None, "PEM file of the certificate of that key.")
+    cli.define_path("root_certificates", None, "PEM file of who signed the server's.")
+    cli.define_path("client_key", None, "PEM file of the client's own key.")
+    cli.define_path("client_certificate", None, "PEM file of the certificate of that key.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:

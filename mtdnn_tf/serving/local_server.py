@@ -19,9 +19,9 @@ GRACE_SECONDS = 10  # That requests have to end in when the server is told to st
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model_base_path", None, "The model's folder, with its versions.")
+    cli.define_path("model_base_path", None, "The model's folder, with its versions.")
     flags.DEFINE_string("model_name", "default", "What clients call the model.")
-    flags.DEFINE_string("model_config_file", None, "Several models, policies, labels: a file.")
+    cli.define_path("model_config_file", None, "Several models, policies, labels: a file.")
     flags.DEFINE_string("host", "127.0.0.1", "IPv4 address to listen at; by default loopback.")
     flags.DEFINE_integer("port", 8500, "Port of gRPC; 0 takes a free one.", 0, 65535)
     flags.DEFINE_integer(

@@ -10,14 +10,13 @@ from typing import Literal
 import tensorflow as tf
 from google.protobuf import text_format
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, in_precision, load
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.server_config import BATCHING_FILE, batching_parameters
-from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
+from mtdnn_tf.serving.signatures import ServedModel
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
@@ -50,8 +49,8 @@ def export(
         The folder of the version.
 
     Raises:
-        UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, a
-            task has the name of another signature, or the folder cannot be written.
+        UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, or
+            the folder cannot be written.
     """
     if version is None:
         version = max(versions(export_dir), default=0) + 1
@@ -61,7 +60,6 @@ def export(
     if precision == "int8" and freeze:
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
-    _check_names(RunDirectory(workdir).read_experiment())
     loaded = in_precision(load(workdir, checkpoint), policy)
     partial = export_dir / f".partial-{version}-{os.getpid()}"
     try:
@@ -83,14 +81,6 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def _check_names(experiment: Experiment) -> None:
-    """Raises a UserError where two signatures would have the same name."""
-    others = {*RESERVED, *map(TOKENS.format, experiment.tasks)}
-    for name in experiment.tasks:
-        if name in others:
-            raise UserError(f"the task {name!r} has the name of another signature; rename it")
 
 
 def _save(loaded: MTDNN, folder: Path, name: str, *, freeze: bool, int8: bool) -> None:

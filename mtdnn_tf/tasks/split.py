@@ -4,14 +4,24 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 OnBadRow = Literal["error", "skip"]
 
 # YAML reads an unquoted 0 as a number; a label is text.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
+LabelName = Annotated[LabelText, AfterValidator(lambda text: _label_name(text))]
 TfdsName = Annotated[str, Field(pattern=r"^\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?$")]
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def _label_name(text: str) -> str:
+    """Raises a ValueError for a label that no cell of a table can say."""
+    if text.splitlines() != [text.strip()] or "\t" in text:
+        raise ValueError(
+            f"a label is text without tabs, line ends and white space around it, not {text!r}"
+        )
+    return text
 
 
 def columns_in(column: str | int | None) -> tuple[str | int, ...]:
