@@ -6,12 +6,13 @@ The input is a TSV file, a .jsonl file, or `-`: standard input. With a header, o
 has the task's fields by name; without one the first text and, for a pair, the second.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -21,15 +22,17 @@ from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.tasks.names import MIXED
-from mtdnn_tf.tasks.prediction import Prediction
+from mtdnn_tf.tasks.prediction import Prediction, check_numbers
 
 # The messages come with TensorFlow, which takes seconds to import and is told by `cli.run` what to log:
 # they are imported where they are used.
 if TYPE_CHECKING:
     from mtdnn_tf.serving.transport import Transport
 
+Answer = TypeVar("Answer")
 Tensors = dict[str, np.ndarray]
 Texts = Sequence[str] | Sequence[tuple[str, str]]
+LOADING_PAUSE = 1.0  # Seconds between two looks whether a model is loaded.
 
 
 class Client:
@@ -43,7 +46,8 @@ class Client:
         model: What the server calls the model; `default` is its own default.
         version: Number of the version; by default the newest, or that of `label`.
         label: Label of the version, such as `stable`.
-        timeout: Deadline of a request in seconds; over REST, of each attempt.
+        timeout: Deadline of a request in seconds; over REST, of each attempt. A model that is still
+            loading is waited for as long.
         attempts: How often a request is sent while the server is UNAVAILABLE; other errors are
             never tried again.
         tls: Whether gRPC is encrypted; so it is where a certificate is given. REST is at `https://`.
@@ -82,7 +86,7 @@ class Client:
 
         if version is not None and label is not None:
             raise UserError("expected a version or a label, found both")
-        self.server, self.batch_size = server, batch_size
+        self.server, self.batch_size, self._timeout = server, batch_size, timeout
         self._spec = ModelSpec(name=model)
         if version is not None:
             self._spec.version.value = version
@@ -143,6 +147,10 @@ class Client:
         Args:
             signature: A task's name, `<task>_tokens` or `serving_default`.
             columns: Input name to values, all with an example a row; strings as bytes.
+
+        Raises:
+            ServingError: The server does not answer, or refuses the request.
+            UserError: An answer is not a number; names its row, from 0.
         """
         count = len(next(iter(columns.values())))
         starts = range(0, count, self.batch_size)
@@ -151,7 +159,13 @@ class Client:
             for start in starts
         ]
         answered = self._batches.map(lambda batch: self.call(signature, batch), batches)
-        return [answer for outputs in answered for answer in _answers(outputs)]
+        answers: list[Prediction] = []
+        for outputs in answered:
+            rows = range(len(answers), len(answers) + len(next(iter(outputs.values()))))
+            for name in {"score", "probabilities"} & set(outputs):
+                check_numbers(f"{self.server}, {signature}", rows, outputs[name])
+            answers += _answers(outputs)
+        return answers
 
     def predict_async(self, task: str, texts: Texts) -> Future[list[Prediction]]:
         """`predict` in the background; `asyncio.wrap_future` makes what it returns awaitable."""
@@ -176,7 +190,7 @@ class Client:
         spec = deepcopy(self._spec)
         spec.signature_name = signature
         with self._named_errors(f", signature {signature!r}"):
-            return self._transport.predict(spec, inputs, outputs)
+            return self._once_loaded(lambda: self._transport.predict(spec, inputs, outputs))
 
     def fields_of(self, task: str) -> list[str]:
         """The names of a task's text fields, in alphabetical order; asked for once.
@@ -199,7 +213,7 @@ class Client:
     def signatures(self) -> dict[str, list[str]]:
         """Signature name to the names of its inputs, in alphabetical order."""
         with self._named_errors():
-            found = self._transport.signatures(self._spec).signature_def
+            found = self._once_loaded(lambda: self._transport.signatures(self._spec)).signature_def
         return {name: sorted(definition.inputs) for name, definition in found.items()}
 
     def status(self) -> dict[int, str]:
@@ -207,7 +221,9 @@ class Client:
         from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
         with self._named_errors():
-            found = self._transport.status(self._spec).model_version_status
+            found = self._once_loaded(
+                lambda: self._transport.status(self._spec)
+            ).model_version_status
         return {status.version: ModelVersionStatus.State.Name(status.state) for status in found}
 
     def close(self) -> None:
@@ -221,6 +237,17 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _once_loaded(self, ask: Callable[[], Answer]) -> Answer:
+        """What `ask` returns; asks again, for `timeout` seconds, while the model is still loading."""
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                return ask()
+            except ServingError as error:
+                if not error.is_loading or time.monotonic() > end:
+                    raise
+            time.sleep(LOADING_PAUSE)
 
     @contextmanager
     def _named_errors(self, what: str = "") -> Iterator[None]:

@@ -57,6 +57,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    manager.configure()  # Until its models are loaded, requests are answered that they are loading.
     print("a server for development and tests; it is not tensorflow_model_server", flush=True)
     rpc = build_grpc_server(manager, values.threads)
     try:
@@ -68,21 +69,23 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         values.host,
         values.rest_api_port,
     )
-    manager.start(values.file_system_poll_wait_seconds)
     rpc.start()
     serving = threading.Thread(target=rest.serve_forever, daemon=True)
     serving.start()
-    print(f"gRPC at {values.host}:{port}", flush=True)
-    print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
-    # Not for ever: once a signal came that did not wake the main thread, and Python handles it there.
-    while not stop.wait(1.0):
-        pass
-    print("stopping", flush=True)
-    calls_ended = rpc.stop(GRACE_SECONDS)
-    rest.shutdown()
-    rest.server_close()
-    calls_ended.wait()
-    manager.stop()
+    try:
+        manager.start(values.file_system_poll_wait_seconds)
+        print(f"gRPC at {values.host}:{port}", flush=True)
+        print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
+        # Not for ever: once a signal came that did not wake the main thread, where Python handles it.
+        while not stop.wait(1.0):
+            pass
+        print("stopping", flush=True)
+    finally:
+        calls_ended = rpc.stop(GRACE_SECONDS)
+        rest.shutdown()
+        rest.server_close()
+        calls_ended.wait()
+        manager.stop()
     return 0
 
 
