@@ -286,7 +286,11 @@ def _define_flags() -> None:
     cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
     flags.DEFINE_string("label", None, "Label of the version, such as stable.")
-    flags.DEFINE_float("timeout", 10.0, "Deadline of a request in seconds.")
+    flags.DEFINE_float(
+        "timeout",
+        10.0,
+        "Deadline of a request in seconds; a model that loads is waited for as long.",
+    )
     flags.DEFINE_integer("batch_size", 32, "Examples of a request at most.", lower_bound=1)
     flags.DEFINE_bool("tls", False, "Encrypt gRPC.")
     cli.define_path("root_certificates", None, "PEM file of who signed the server's.")

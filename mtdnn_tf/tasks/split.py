@@ -17,7 +17,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 def _label_name(text: str) -> str:
     """Raises a ValueError for a label that no cell of a table can say."""
-    if text.splitlines() != [text.strip()] or "\t" in text:
+    if text.splitlines() != [text] or text != text.strip() or "\t" in text:
         raise ValueError(
             f"a label is text without tabs, line ends and white space around it, not {text!r}"
         )
