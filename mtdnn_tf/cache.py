@@ -17,7 +17,7 @@ from mtdnn_tf.data.cache import default_cache_dir, entries
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("cache_dir", None, "The cache; by default that of a run without one.")
+    cli.define_path("cache_dir", None, "The cache; by default that of a run without one.")
     flags.DEFINE_bool("clear", False, "Remove what is listed.")
     flags.DEFINE_float("older_than_days", 0.0, "List stores made before so many days.", 0.0)
 

@@ -7,9 +7,10 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
 from mtdnn_tf.errors import did_you_mean
+from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
-from mtdnn_tf.validation import Section
+from mtdnn_tf.validation import LocalPath, Section
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
@@ -29,7 +30,7 @@ class EncoderSettings(Section):
         lower_case: Whether text is lower-cased; null reads it from the folder.
     """
 
-    pretrained: str = "all-MiniLM-L6-v2"
+    pretrained: LocalPath = "all-MiniLM-L6-v2"
     pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
     hidden_dropout: Rate | None = None
     attention_dropout: Rate | None = None
@@ -46,7 +47,7 @@ class InitSettings(Section):
             head of every task that both have; `[]` takes the encoder alone.
     """
 
-    run: str | None = None
+    run: LocalPath | None = None
     checkpoint: Literal["best", "last"] = "best"
     heads: tuple[str, ...] | None = None
 
@@ -109,9 +110,9 @@ class DataSettings(Section):
     """
 
     source: SourceName = "files"
-    data_dir: str | None = None
-    tfds_dir: str | None = None
-    cache_dir: str | None = None
+    data_dir: LocalPath | None = None
+    tfds_dir: LocalPath | None = None
+    cache_dir: LocalPath | None = None
     max_length: Annotated[StrictInt, Field(ge=3)] = 128
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
@@ -258,6 +259,7 @@ class Experiment(Section):
                 f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}: "
                 "the longest example would not fit a row"
             )
+        check_tasks({name: task.splits for name, task in self.tasks.items()})
         heads = [task.name for task in self.heads]
         for task in self.tasks.values():
             if not task.has_head and task.predict_with not in heads:

@@ -47,7 +47,7 @@ TEACHERS = (
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", "runs/demo", "Folder for the data and the runs.")
+    cli.define_path("workdir", "runs/demo", "Folder for the data and the runs.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:

@@ -13,10 +13,10 @@ from mtdnn_tf import cli
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
+    cli.define_paths("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
     cli.define_input_flags()
-    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     cli.define_precision_flag()

@@ -4,12 +4,14 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.files import local_path
 
 Model = TypeVar("Model", bound=BaseModel)
+LocalPath = Annotated[str, AfterValidator(local_path)]
 
 MAX_INPUT_CHARS = 60
 # Errors whose message already says what was found, or that found nothing.

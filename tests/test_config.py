@@ -88,6 +88,9 @@ def test_set_overrides_one_key(assignment, keys, value):
         (["batch.length=64"], "batch.length 64 is under data.max_length 128"),
         (["data.max_length=2"], "data.max_length: should be greater than or equal to 3"),
         (["tasks.ax={}"], "predicted with the head of 'mnli', which is not among the tasks"),
+        (["data.cache_dir=gs://bucket/x"], "data.cache_dir: only local files and folders are taken"),
+        (["encoder.pretrained=hf://bert"], "encoder.pretrained: only local files and folders"),
+        (["init.run=''"], "init.run: expected a path, found none"),
         (["tasks=[]"], "expected a list of task names or a mapping"),
         (["tasks={1: null}"], "task '1': no built-in task has this name"),
         (["training.seed=4294967296"], "training.seed: should be less than 4294967296"),
@@ -95,6 +98,37 @@ def test_set_overrides_one_key(assignment, keys, value):
 )  # fmt: skip
 def test_a_wrong_config_is_one_line_that_names_the_mistake(assignments, expected):
     assert expected in error_of({"tasks": {"rte": None}}, assignments)
+
+
+@pytest.mark.parametrize("name", ["encode", "all_pair", "serving_default", "mood_tokens"])
+def test_a_task_that_is_called_as_a_signature_is_refused(name, tmp_path):
+    tasks = write_tasks(tmp_path)
+    tasks[name] = tasks.pop("same")
+    assert f"tasks.{name}: the exported model has another signature" in error_of({"tasks": tasks})
+
+
+def test_two_splits_never_have_one_file_of_predictions(tmp_path):
+    tasks = write_tasks(tmp_path)
+    tasks["mood_dev"] = tasks.pop("same")
+    build_experiment({"tasks": tasks}, "x.yaml")
+    tasks["mood"]["splits"]["dev_dev"] = {"file": "more.tsv"}
+    message = error_of({"tasks": tasks})
+    assert "mood_dev_dev.tsv" in message
+    assert "tasks.mood_dev.splits.dev:" in message
+
+
+def test_the_home_folder_may_be_written_as_the_shell_does(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    tree = {
+        "tasks": ["rte"],
+        "data": {"data_dir": "~/glue", "cache_dir": "~"},
+        "encoder": {"pretrained": "~/bert"},
+        "distillation": {"teachers": {"rte": ["~/runs/a", "runs/~b"]}},
+    }
+    experiment = build_experiment(tree, "x.yaml")
+    assert (experiment.data.data_dir, experiment.data.cache_dir) == ("/home/me/glue", "/home/me")
+    assert experiment.encoder.pretrained == "/home/me/bert"
+    assert experiment.distillation.teachers["rte"] == ("/home/me/runs/a", "runs/~b")
 
 
 @pytest.mark.parametrize("assignment", ["epochs", "=3", "training.epochs.x=1", "a={b"])

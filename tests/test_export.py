@@ -34,10 +34,11 @@ from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable, read_tensor
 from mtdnn_tf.serving.server_config import batching_parameters
-from mtdnn_tf.serving.signatures import mixed_answers, without_padding
+from mtdnn_tf.serving.signatures import _strings, _traced, mixed_answers, without_padding
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import WARMUP_FILE
+from mtdnn_tf.tasks.names import check_fields
 
 TEXTS = (
     "The lamp is bright.",
@@ -639,12 +640,14 @@ def test_a_card_names_the_signatures_that_there_are(workdir):
     assert "all_single" not in card
 
 
-@pytest.mark.parametrize("name", ["encode", "all_pair", "mood_tokens"])
-def test_a_task_that_is_called_as_a_signature_is_told(name, workdir, tmp_path, quick_save):
-    renamed = tmp_path / "renamed"
-    shutil.copytree(workdir, renamed)
-    config = renamed / "config.yaml"
-    config.write_text(re.sub(r"\bsame\b", name, config.read_text()))
-    with pytest.raises(UserError, match=f"the task '{name}' has the name of another signature"):
-        export(renamed, tmp_path / "tiny")
-    assert not (tmp_path / "tiny").exists()
+def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
+    pairs = [("1a", "Text"), ("a/b", "a"), ("a.b", "a-c"), ("name", "inputs"), ("args", "match")]
+    signatures = {}
+    for number, fields in enumerate(pairs):
+        check_fields(fields)
+        function = _traced(lambda *texts: {"label": texts[0]}, _strings(*fields))
+        signatures[f"task{number}"] = function
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures=signatures)
+    found = Servable(tmp_path).signatures
+    for number, fields in enumerate(pairs):
+        assert set(found[f"task{number}"].inputs) == set(fields)

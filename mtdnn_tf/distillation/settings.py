@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictFloat, model_validator
 
-from mtdnn_tf.validation import Section
+from mtdnn_tf.validation import LocalPath, Section
 
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 SoftLoss = Literal["soft_cross_entropy", "kl", "mse"]
@@ -53,10 +53,10 @@ class DistillationSettings(SoftLossSettings):
             `temperature`.
     """
 
-    teachers: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    teachers: dict[str, Annotated[tuple[LocalPath, ...], Field(min_length=1)]] = {}
     checkpoint: Literal["best", "last"] = "best"
     targets: Literal["live", "cached", "auto"] = "auto"
-    cache_dir: str | None = None
+    cache_dir: LocalPath | None = None
     calibrated: StrictBool = False
     cross_fitted: StrictBool = False
     tasks: dict[str, SoftLossSettings] = {}

@@ -6,7 +6,7 @@ from mtdnn_tf.config import Experiment
 from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.serving.signatures import TOGETHER
+from mtdnn_tf.tasks.names import TOGETHER
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import METRIC_NAMES
 

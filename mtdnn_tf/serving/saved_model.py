@@ -11,14 +11,13 @@ from typing import Literal
 import tensorflow as tf
 from google.protobuf import text_format
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, in_precision, load
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.server_config import BATCHING_FILE, batching_parameters
-from mtdnn_tf.serving.signatures import RESERVED, TOKENS, ServedModel
+from mtdnn_tf.serving.signatures import ServedModel
 from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
@@ -52,9 +51,8 @@ def export(
         The folder of the version.
 
     Raises:
-        UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, a
-            task has the name of another signature, or the folder has a name that a model server
-            cannot read or cannot be written.
+        UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, or
+            the folder has a name that a model server cannot read or cannot be written.
     """
     _check_path(export_dir)
     if version is not None and (export_dir / str(version)).exists():
@@ -62,7 +60,6 @@ def export(
     if precision == "int8" and freeze:
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
-    _check_names(RunDirectory(workdir).read_experiment())
     loaded = in_precision(load(workdir, checkpoint), policy)
     partial = export_dir / f".partial-{uuid.uuid4().hex}"
     try:
@@ -111,14 +108,6 @@ def _renamed(partial: Path, folder: Path) -> bool:
 
 def _there_already(folder: Path) -> UserError:
     return UserError(f"{folder} is there already; choose another --version")
-
-
-def _check_names(experiment: Experiment) -> None:
-    """Raises a UserError where two signatures would have the same name."""
-    others = {*RESERVED, *map(TOKENS.format, experiment.tasks)}
-    for name in experiment.tasks:
-        if name in others:
-            raise UserError(f"the task {name!r} has the name of another signature; rename it")
 
 
 def _save(loaded: MTDNN, folder: Path, name: str, *, freeze: bool, int8: bool) -> None:

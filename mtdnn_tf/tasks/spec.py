@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from mtdnn_tf.tasks.split import LabelText, OnBadRow, SplitSpec
+from mtdnn_tf.tasks.names import check_fields
+from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
 from mtdnn_tf.validation import Section
 
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
@@ -79,7 +80,8 @@ class TaskSpec(Section):
         kind: Classification of a sentence or of a pair, similarity (a real number for a pair), or
             ranking: a query's candidates in the order of their relevance. Rows with the same text
             in the first field are one query; its candidates stay together in a batch.
-        fields: The text fields in the order the encoder sees them.
+        fields: The text fields in the order the encoder sees them: ASCII letters, digits and `_ . / -`,
+            but no word of Python's. Whatever a file calls them, its `columns` say.
         labels: Label names; a label's class id is its position here, whatever the source says. Of
             the two of a ranking task, the second is that of a right candidate.
         label_values: Maps what a file says (`"0"`) to a label name; what is not listed must itself
@@ -107,7 +109,7 @@ class TaskSpec(Section):
     kind: TaskKind
     description: str = ""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
-    labels: tuple[LabelText, ...] = ()
+    labels: tuple[LabelName, ...] = ()
     label_values: dict[LabelText, LabelText] = {}
     score_range: tuple[StrictFloat, StrictFloat] | None = None
     ranking: RankingSettings | None = None
@@ -161,8 +163,7 @@ class TaskSpec(Section):
         wanted = 1 if self.kind == "single_classification" else 2
         if len(self.fields) != wanted:
             raise ValueError(f"a {self.kind} task has {wanted} text field(s), not {self.fields}")
-        if len(set(self.fields)) != len(self.fields) or {"label", "uid"} & set(self.fields):
-            raise ValueError(f"fields must differ and not be called label or uid: {self.fields}")
+        check_fields(self.fields)
         if self.has_head:
             self._check_answers()
         else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
 from mtdnn_tf.validation import Section
 
@@ -29,8 +29,18 @@ TABLES: tuple[FileFormat, ...] = ("tsv", "csv")  # Their rows have cells; the ot
 
 # Python code may give a number; a config's labels are read as text.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
+LabelName = Annotated[LabelText, AfterValidator(lambda text: _label_name(text))]
 TfdsName = Annotated[str, Field(pattern=r"^\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?$")]
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def _label_name(text: str) -> str:
+    """Raises a ValueError for a label that no cell of a table can say."""
+    if text.splitlines() != [text] or text != text.strip() or "\t" in text:
+        raise ValueError(
+            f"a label is text without tabs, line ends and white space around it, not {text!r}"
+        )
+    return text
 
 
 def columns_in(column: str | int | None) -> tuple[str | int, ...]:
