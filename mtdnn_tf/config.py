@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.errors import did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
@@ -30,18 +30,37 @@ class EncoderSettings(_Section):
     Attributes:
         pretrained: A local folder in one of the layouts of `mtdnn_tf.pretrained.formats`, or a name
             (see `mtdnn_tf.pretrained.resolver`).
+        revision: A commit or a tag of a model on the hub; null is the newest.
         pooling: What a head sees of an example: `cls_pooler`, tanh of a dense layer on `[CLS]` as in
             BERT and the released MT-DNN; `cls`, the vector at `[CLS]`; `mean`, the mean over tokens.
+            `auto` takes what `1_Pooling/config.json` of the folder says, else `cls_pooler`, or `mean`
+            where the weights have no pooler; in a run that goes on, or starts from another
+            (`init.run`), what that has. The run's `config.yaml` says what it came to.
         hidden_dropout: Dropout rate in the encoder; null keeps what the pretrained folder says.
         attention_dropout: Dropout rate of attention probabilities; null keeps the folder's.
-        lower_case: Whether text is lower-cased; null reads it from the folder.
+        lower_case: Whether text is lower-cased; null reads it from the tokenizer's files, the model's
+            name or the vocabulary.
     """
 
     pretrained: str = "all-MiniLM-L6-v2"
-    pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
+    revision: str | None = None
+    pooling: Literal["auto", "cls_pooler", "cls", "mean"] = "auto"
     hidden_dropout: Rate | None = None
     attention_dropout: Rate | None = None
     lower_case: bool | None = None
+
+    @property
+    def settled_pooling(self) -> Literal["cls_pooler", "cls", "mean"]:
+        """The pooling of a run, whose config says what `auto` came to.
+
+        Raises:
+            UserError: It is still `auto`.
+        """
+        if self.pooling == "auto":
+            raise UserError(
+                "encoder.pooling is auto in the config of a run, which has to say which"
+            )
+        return self.pooling
 
 
 class InitSettings(_Section):
@@ -253,6 +272,11 @@ class Experiment(_Section):
     def batch_length(self) -> int:
         """Slots of a row."""
         return self.batch.length or self.data.max_length
+
+    def with_pooling(self, pooling: Literal["cls_pooler", "cls", "mean"]) -> Self:
+        """The same experiment with a pooling that is settled."""
+        encoder = self.encoder.model_copy(update={"pooling": pooling})
+        return self.model_copy(update={"encoder": encoder})
 
     @property
     def heads(self) -> tuple[TaskSpec, ...]:

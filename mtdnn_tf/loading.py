@@ -137,7 +137,7 @@ def load(
     model = build_mtdnn(
         config,
         experiment.heads,
-        pooling=experiment.encoder.pooling,
+        pooling=experiment.encoder.settled_pooling,
         dtype=precision or experiment.training.precision,
     )
     Checkpoints(directory.checkpoints, model).restore_model(checkpoint)

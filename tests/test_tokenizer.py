@@ -1,5 +1,7 @@
 """The tokenizer by hand-worked examples; parity with `transformers` is in test_tokenizer_parity.py."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +56,20 @@ def test_cased_keeps_case_and_accents():
         [7, 8, 9],
     ]
     assert tokenizer.normalize(["Ét\u00ade"]).numpy() == ["Éte".encode()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({}, [[4], [4], [6, 6]]),
+        ({"strip_accents": False}, [[5], [4], [6, 6]]),
+        ({"lower_case": False, "strip_accents": True}, [[1], [4], [6, 6]]),
+        ({"tokenize_chinese_chars": False}, [[4], [4], [6, 7]]),
+    ],
+)
+def test_accents_and_ideographs_are_kept_where_the_settings_say(settings, ids):
+    vocab = [*SPECIAL, "schon", "schön", "中", "##中"]
+    assert BertTokenizer(vocab, **settings).tokenize(["SCHÖN", "schon", "中中"]).to_list() == ids
 
 
 def test_disputed_characters_of_the_vocabulary_are_kept():
@@ -172,6 +188,26 @@ def test_saves_and_loads(tokenizer, tmp_path):
     assert (loaded.vocab, loaded.lower_case, loaded.max_length) == (tuple(VOCAB), True, 8)
 
 
+def test_every_setting_survives_saving(tmp_path):
+    settings = {"lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False}
+    tokenizer = BertTokenizer(VOCAB, **settings, max_length=9)
+    tokenizer.save(tmp_path)
+    loaded = BertTokenizer.load(tmp_path)
+    assert loaded.settings == settings | {"max_length": 9}
+    assert loaded.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_runs_older_than_a_setting_load_as_they_were(lower_case, tmp_path):
+    BertTokenizer(VOCAB).save(tmp_path)
+    settings = {"lower_case": lower_case, "max_length": 8}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    loaded = BertTokenizer.load(tmp_path)
+    assert (loaded.strip_accents, loaded.tokenize_chinese_chars) == (lower_case, True)
+    parts = [1, VOCAB, lower_case, 8]  # What was hashed then: their data is taken up again.
+    assert loaded.fingerprint == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 def test_line_separators_within_pieces_survive(tmp_path):
     tokenizer = BertTokenizer([*SPECIAL, "a\u2028b", "\x85", "\x1d"])
     tokenizer.save(tmp_path)
@@ -189,9 +225,11 @@ def test_fingerprint_tells_tokenizers_apart():
         BertTokenizer(VOCAB, lower_case=False),
         BertTokenizer(VOCAB, max_length=64),
         BertTokenizer([*VOCAB, "more"]),
+        BertTokenizer(VOCAB, strip_accents=False),
+        BertTokenizer(VOCAB, tokenize_chinese_chars=False),
     ]
     prints = {tokenizer.fingerprint for tokenizer in [same, *others]}
-    assert len(prints) == 4
+    assert len(prints) == 6
     assert BertTokenizer(VOCAB).fingerprint == same.fingerprint
     assert all(len(fingerprint) == 64 for fingerprint in prints)
 
@@ -224,7 +262,14 @@ def test_unusable_vocabulary_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"lower_case": 1, "max_length": 8}', '{"lower": true}']
+    "text",
+    [
+        "{",
+        "[]",
+        '{"lower_case": 1, "max_length": 8}',
+        '{"lower": true}',
+        '{"lower_case": true, "max_length": 8, "strip_accents": null}',
+    ],
 )
 def test_unusable_settings(tmp_path, text):
     with pytest.raises(UserError, match=r"tokenizer.json: can't read"):
@@ -245,15 +290,26 @@ def test_max_length_too_short():
 
 
 def test_ids_do_not_depend_on_the_locale():
-    # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i.
+    # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i; in
+    # Lithuanian, an accented i keeps its dot.
     code = f"""
 from mtdnn_tf.data.tokenizer import BertTokenizer
 print(BertTokenizer({VOCAB!r}).tokenize(["I İ", "Í,Ì", "é I"]).to_list())
+accented = BertTokenizer([*{SPECIAL!r}, "i\u0307", "ì"], strip_accents=False)
+print(accented.tokenize(["İ Ì"]).to_list())
 """
-    environment = os.environ | {"LC_ALL": "tr_TR.UTF-8", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(
-        [[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]
-    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"LC_ALL": locale, "PYTHONIOENCODING": "utf-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for locale in ("tr_TR.UTF-8", "lt_LT.UTF-8")
+    ]
+    for process in processes:
+        assert process.communicate()[0].splitlines() == [
+            str([[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]),
+            "[[4, 5]]",
+        ]

@@ -11,15 +11,14 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from mtdnn_tf.data.normalizer import UNKNOWN_LETTER, BertNormalizer, replace_where
+from mtdnn_tf.data.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 
-VOCAB_FILE = "vocab.txt"
 SETTINGS_FILE = "tokenizer.json"
 
 # Part of the fingerprint: raise it when a change here can give a text other ids than before.
 _ALGORITHM = 1
-_SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MAX_WORD_CHARACTERS = 100
 _MAX_WORD_BYTES = 4 * _MAX_WORD_CHARACTERS
 
@@ -40,7 +39,9 @@ class BertTokenizer:
 
     Args:
         vocab: The pieces; a piece's id is its position. Holds [PAD], [UNK], [CLS] and [SEP].
-        lower_case: Whether texts are lower-cased and lose their accents (an uncased vocabulary).
+        lower_case: Whether texts are lower-cased (an uncased vocabulary).
+        strip_accents: Whether letters lose their accents; None is as `lower_case`.
+        tokenize_chinese_chars: Whether every CJK ideograph is a word of its own.
         max_length: Most tokens of an encoded example, [CLS] and [SEP] included; at least 3, and at
             least 5 to encode pairs.
 
@@ -49,50 +50,64 @@ class BertTokenizer:
     """
 
     def __init__(
-        self, vocab: Sequence[str], *, lower_case: bool = True, max_length: int = 128
+        self,
+        vocab: Sequence[str],
+        *,
+        lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+        max_length: int = 128,
     ) -> None:
         self.vocab = tuple(vocab)
         self.lower_case = lower_case
+        self.strip_accents = lower_case if strip_accents is None else strip_accents
+        self.tokenize_chinese_chars = tokenize_chinese_chars
         self.max_length = max_length
-        _check_vocab(self.vocab)
+        check_vocab(self.vocab)
         self._check_max_length(3, "one text ([CLS], a word piece, [SEP])")
         self.vocab_size = len(self.vocab)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id = map(self.vocab.index, _SPECIAL_PIECES)
-        self._normalizer = BertNormalizer(set().union(*self.vocab), lower_case)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id = map(self.vocab.index, SPECIAL_PIECES)
+        self._normalizer = BertNormalizer(
+            set().union(*self.vocab), lower_case, self.strip_accents, tokenize_chinese_chars
+        )
         try:
             self._word_pieces = tf_text.FastWordpieceTokenizer(
                 list(self.vocab),
                 max_bytes_per_word=_MAX_WORD_BYTES,
                 token_out_type=tf.int32,
                 support_detokenization=False,
+                no_pretokenization=not tokenize_chinese_chars,
             )
         except RuntimeError as error:
             raise UserError(f"the vocabulary can't be used: {error}") from None
 
     @classmethod
-    def from_file(
-        cls, vocab_file: str | os.PathLike[str], *, lower_case: bool = True, max_length: int = 128
-    ) -> Self:
-        """Returns the tokenizer of a `vocab.txt`: UTF-8, one piece a line."""
+    def from_file(cls, vocab_file: str | os.PathLike[str], **settings: Any) -> Self:
+        """Returns the tokenizer of a `vocab.txt`; `settings` are those of the constructor."""
         path = Path(vocab_file)
+        vocab = read_vocab(path)
         try:
-            # Not splitlines(): vocabularies hold pieces such as U+2028.
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except OSError as error:
-            raise UserError(f"{path}: can't read the vocabulary ({error.strerror})") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
-        if lines[-1] == "":
-            lines.pop()
-        try:
-            return cls(lines, lower_case=lower_case, max_length=max_length)
+            return cls(vocab, **settings)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, but for the vocabulary, that make this tokenizer again."""
+        return {
+            "lower_case": self.lower_case,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.tokenize_chinese_chars,
+            "max_length": self.max_length,
+        }
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of all that decides which ids a text gets."""
         parts = [_ALGORITHM, self.vocab, self.lower_case, self.max_length]
+        others = [self.strip_accents, self.tokenize_chinese_chars]
+        if others != [self.lower_case, True]:  # What BERT does has the fingerprint it always had.
+            parts += others
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def normalize(self, texts: Any) -> tf.Tensor:
@@ -116,6 +131,8 @@ class BertTokenizer:
             [n, (pieces)] int32 ids.
         """
         words = self.normalize(texts)
+        if not self.tokenize_chinese_chars:  # The op's own way to words would cut out ideographs.
+            return self._word_pieces.tokenize(_words(words)).merge_dims(1, 2)
         # The op limits a word's bytes; BERT limits its characters.
         long = tf.strings.regex_full_match(words, _LONG_RUN)
         words = replace_where(long, words, lambda: _hide_long_words(words[long]))
@@ -184,9 +201,8 @@ class BertTokenizer:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
         folder = Path(folder)
-        settings = {"lower_case": self.lower_case, "max_length": self.max_length}
         write_atomically(folder / VOCAB_FILE, "".join(piece + "\n" for piece in self.vocab))
-        write_atomically(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")
+        write_atomically(folder / SETTINGS_FILE, json.dumps(self.settings, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -200,7 +216,12 @@ class BertTokenizer:
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error}); {expected}") from None
         kinds = {"lower_case": bool, "max_length": int}
-        if not isinstance(settings, dict) or {k: type(v) for k, v in settings.items()} != kinds:
+        kinds |= {"strip_accents": bool, "tokenize_chinese_chars": bool}  # Older runs have neither.
+        if (
+            not isinstance(settings, dict)
+            or not {"lower_case", "max_length"} <= settings.keys()
+            or any(type(value) is not kinds.get(key) for key, value in settings.items())
+        ):
             raise UserError(f"{path}: {expected}, not {settings}")
         return cls.from_file(path.parent / VOCAB_FILE, **settings)
 
@@ -233,26 +254,16 @@ def longest_first(
     return kept_a, tf.minimum(length_b, budget - kept_a)
 
 
-def _check_vocab(vocab: tuple[str, ...]) -> None:
-    missing = [piece for piece in _SPECIAL_PIECES if piece not in vocab]
-    if missing:
-        raise UserError(f"the vocabulary lacks {', '.join(missing)}")
-    first: dict[str, int] = {}
-    for position, piece in enumerate(vocab):
-        if not piece:
-            raise UserError(f"the vocabulary's piece {position} is empty")
-        if first.setdefault(piece, position) != position:
-            raise UserError(
-                f"the vocabulary has {piece!r} twice, as pieces {first[piece]} and {position}"
-            )
+def _words(texts: tf.Tensor) -> tf.RaggedTensor:
+    """Splits [n] normalised texts into words; those too long for WordPiece become unknown."""
+    words = tf.strings.split(tf.strings.regex_replace(texts, _PUNCTUATION, r" \1 "))
+    long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _MAX_WORD_CHARACTERS
+    return words.with_flat_values(tf.where(long, UNKNOWN_LETTER, words.flat_values))
 
 
 def _hide_long_words(texts: tf.Tensor) -> tf.Tensor:
     """Makes words that are too long for WordPiece unknown."""
-    words = tf.strings.split(tf.strings.regex_replace(texts, _PUNCTUATION, r" \1 "))
-    long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _MAX_WORD_CHARACTERS
-    words = words.with_flat_values(tf.where(long, UNKNOWN_LETTER, words.flat_values))
-    return tf.strings.reduce_join(words, axis=-1, separator=" ")
+    return tf.strings.reduce_join(_words(texts), axis=-1, separator=" ")
 
 
 def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:

@@ -240,7 +240,8 @@ def check_same_tokens(
     Raises:
         UserError: They don't.
     """
-    if (here.vocab, here.lower_case) != (there.vocab, there.lower_case):
+    ours, theirs = ((t.vocab, t.settings | {"max_length": 0}) for t in (here, there))
+    if ours != theirs:
         reason = "another vocabulary"
     elif here.max_length != there.max_length:
         reason = f"data.max_length {here.max_length}, not {there.max_length}, and so other batches"

@@ -49,7 +49,7 @@ it {precision}.
 
 Started from {encoder}; texts are cut at {length} word pieces. The
 licence of the encoder, and those of the data, apply to this model. {licence}
-"""
+{source}"""
 
 IN_8_BITS = "computes in bfloat16, and its matrices but for the embeddings are kept in 8 bits"
 
@@ -74,7 +74,7 @@ def model_card(
     """
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
-    start = experiment.init.run
+    source = directory.read_json(path) if (path := directory.source_file).is_file() else {}
     return CARD.format(
         name=name,
         number=number,
@@ -93,10 +93,24 @@ def model_card(
             f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()
         ),
-        encoder=f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`",
+        encoder=_encoder(experiment, source.get("commit")),
         length=experiment.data.max_length,
         licence=_licence(directory),
+        source=_files(source.get("files", {})),
     )
+
+
+def _encoder(experiment: Experiment, commit: str | None) -> str:
+    start = experiment.init.run
+    name = f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`"
+    return f"{name}, whose encoder is of commit `{commit}` of the hub" if commit else name
+
+
+def _files(files: dict[str, str]) -> str:
+    if not files:
+        return ""
+    rows = "".join(f"| `{name}` | `{digest}` |\n" for name, digest in files.items())
+    return f"\n| file of the encoder | SHA-256 |\n| --- | --- |\n{rows}"
 
 
 def _licence(directory: RunDirectory) -> str:

@@ -82,7 +82,7 @@ class ServedModel:
         longest = self._encoder.config.max_position_embeddings
         ids, types = without_padding(token_ids, self._tokenizer.sep_id, longest)
         known = tf.reduce_all(
-            (ids.flat_values >= 0) & (ids.flat_values < self._encoder.config.vocab_size)
+            (ids.flat_values >= 0) & (ids.flat_values < self._tokenizer.vocab_size)
         )
         check = tf.debugging.Assert(known, ["token_ids: expected ids of the vocabulary"])
         (flat,) = _after([check], ids.flat_values)
