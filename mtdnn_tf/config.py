@@ -1,7 +1,7 @@
 """The experiment: everything a run depends on, as one tree read from YAML."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -12,7 +12,14 @@ from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Truncation = Literal["longest_first", "head_tail"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+CUTTING = ("max_length", "truncation")  # The settings of `data` that say how texts are cut.
+
+
+def limit_of(max_length: int) -> str:
+    """How much of a text is read, in words."""
+    return f"{max_length} tokens"
 
 
 def _on_or_off(value: object) -> object:
@@ -129,6 +136,10 @@ class DataSettings(_Section):
             downloads; null is its own default, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
+        truncation: What is kept of a longer one. How much of each text of a pair is kept is the same:
+            only the longer one is cut, as long as it stays the longer one. `longest_first` keeps the
+            beginning of a text; `head_tail` the first quarter and the last three quarters of what it
+            may have.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         folds: Task name to the part of its training examples that is left out, as for the teachers of
             `distillation.cross_fitted`.
@@ -140,9 +151,15 @@ class DataSettings(_Section):
     tfds_dir: str | None = None
     cache_dir: str | None = None
     max_length: Annotated[int, Field(ge=3)] = 128
+    truncation: Truncation = "longest_first"
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """How a tokenizer cuts texts: arguments of `BertTokenizer`."""
+        return self.model_dump(include=set(CUTTING))
 
 
 class BatchSettings(_Section):

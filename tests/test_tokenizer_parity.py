@@ -91,7 +91,7 @@ class Both(NamedTuple):
         ours, theirs = [], []
         for part in batched(pairs):
             texts = [list(side) for side in zip(*part, strict=True)]
-            token_ids, type_ids = tokenizer.encode(*texts)
+            token_ids, type_ids, *_ = tokenizer.encode(*texts)
             ours += zip(token_ids.to_list(), type_ids.to_list(), strict=True)
             encoded = self.theirs(*texts, truncation="longest_first", max_length=max_length)
             theirs += zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)

@@ -25,6 +25,9 @@ class TokenStore:
         source: Hash of the rows and how they are read, whatever the tokenizer; that of a subset is
             the whole's.
         content: Hash of what the rows were read from, alone.
+        whole_lengths: [examples] int32, tokens that each would have if nothing were cut; None where
+            it is not known.
+        is_cut: [examples] bool; None where it is not known.
         skipped: Bad rows that were left out.
         remark: What a user should know of the examples; may be empty.
     """
@@ -38,6 +41,8 @@ class TokenStore:
     key: str = ""
     source: str = ""
     content: str = ""
+    whole_lengths: np.ndarray | None = None
+    is_cut: np.ndarray | None = None
     skipped: int = 0
     remark: str = ""
 
@@ -59,6 +64,14 @@ class TokenStore:
             return np.arange(len(self) + 1)
         return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
 
+    @property
+    def cut(self) -> "CutTexts":
+        """How many examples are cut, and how long they are before."""
+        if self.is_cut is None or self.whole_lengths is None or not len(self):
+            return CutTexts(0, 0, 0)
+        lengths = self.whole_lengths
+        return CutTexts(int(self.is_cut.sum()), int(np.median(lengths)), int(lengths.max()))
+
     def joined(self, unlabelled: "TokenStore") -> "TokenStore":
         """A store of these examples and of others without labels after them.
 
@@ -66,6 +79,10 @@ class TokenStore:
             unlabelled: The others; neither has groups.
         """
         no_label = np.full(len(unlabelled), np.nan, np.float32)
+
+        def both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+            return None if one is None or other is None else np.concatenate([one, other])
+
         return replace(
             self,
             token_ids=np.concatenate([self.token_ids, unlabelled.token_ids]),
@@ -74,6 +91,8 @@ class TokenStore:
             labels=np.concatenate([np.asarray(self.labels), no_label]),
             uids=np.concatenate([self.uids, unlabelled.uids]),
             key=hashlib.sha256(f"{self.key}+{unlabelled.key}".encode()).hexdigest(),
+            whole_lengths=both(self.whole_lengths, unlabelled.whole_lengths),
+            is_cut=both(self.is_cut, unlabelled.is_cut),
             skipped=self.skipped + unlabelled.skipped,
         )
 
@@ -88,16 +107,35 @@ class TokenStore:
         lengths = self.lengths[examples]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = ranges(self.offsets[examples], lengths)
+        of_examples = {
+            name: array[examples]
+            for name in ("labels", "uids", "whole_lengths", "is_cut")
+            if (array := getattr(self, name)) is not None
+        }
         return replace(
             self,
             token_ids=self.token_ids[tokens],
             type_ids=self.type_ids[tokens],
             offsets=offsets,
-            labels=None if self.labels is None else self.labels[examples],
-            uids=self.uids[examples],
             groups=None if self.groups is None else np.repeat(np.arange(len(items)), sizes),
             key=subset_key(self.key, items),
+            **of_examples,
         )
+
+
+@dataclass(frozen=True)
+class CutTexts:
+    """How many examples are cut, and how long they would be in tokens if none were.
+
+    Attributes:
+        cut: How many are cut.
+        median_length: The median length, rounded down.
+        longest: The largest.
+    """
+
+    cut: int
+    median_length: int
+    longest: int
 
 
 def subset_key(key: str, items: np.ndarray) -> str:

@@ -5,11 +5,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from mtdnn_tf.config import Truncation
+from mtdnn_tf.data.cutting import keep
 from mtdnn_tf.data.normalizer import UNKNOWN_LETTER, BertNormalizer, replace_where
 from mtdnn_tf.data.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab
 from mtdnn_tf.errors import UserError
@@ -22,9 +24,27 @@ _ALGORITHM = 1
 _MAX_WORD_CHARACTERS = 100
 _MAX_WORD_BYTES = 4 * _MAX_WORD_CHARACTERS
 
+_PAIR = "a pair ([CLS], a word piece, [SEP], a word piece, [SEP])"
+
 # RE2.
 _PUNCTUATION = r"([\p{P}!-/:-@\[-`{-~])"
 _LONG_RUN = rf"(?s).*[^ ]{{{_MAX_WORD_CHARACTERS + 1}}}.*"
+
+
+class Encoded(NamedTuple):
+    """Examples as BERT's input.
+
+    Attributes:
+        token_ids: [n, (tokens)] int32, special ones included.
+        type_ids: [n, (tokens)] int32; 0 up to the first [SEP], then 1.
+        whole_lengths: [n] int64, how many tokens each would have if nothing were cut.
+        is_cut: [n] bool.
+    """
+
+    token_ids: tf.RaggedTensor
+    type_ids: tf.RaggedTensor
+    whole_lengths: tf.Tensor
+    is_cut: tf.Tensor
 
 
 class BertTokenizer:
@@ -35,7 +55,8 @@ class BertTokenizer:
 
     Example:
         >>> tokenizer = BertTokenizer.from_file("vocab.txt", max_length=64)
-        >>> token_ids, type_ids = tokenizer.encode(["A man sleeps."], ["Nobody is awake."])
+        >>> encoded = tokenizer.encode(["A man sleeps."], ["Nobody is awake."])
+        >>> encoded.token_ids, encoded.type_ids
 
     Args:
         vocab: The pieces; a piece's id is its position. Holds [PAD], [UNK], [CLS] and [SEP].
@@ -44,6 +65,7 @@ class BertTokenizer:
         tokenize_chinese_chars: Whether every CJK ideograph is a word of its own.
         max_length: Most tokens of an encoded example, [CLS] and [SEP] included; at least 3, and at
             least 5 to encode pairs.
+        truncation: What is kept of a longer one, see `keep`.
 
     Raises:
         UserError: The vocabulary or `max_length` can't be used.
@@ -57,13 +79,18 @@ class BertTokenizer:
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
         max_length: int = 128,
+        truncation: Truncation = "longest_first",
     ) -> None:
         self.vocab = tuple(vocab)
         self.lower_case = lower_case
         self.strip_accents = lower_case if strip_accents is None else strip_accents
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.max_length = max_length
+        self.truncation = truncation
         check_vocab(self.vocab)
+        if truncation not in get_args(Truncation):
+            expected = " or ".join(get_args(Truncation))
+            raise UserError(f"truncation is {truncation!r}, expected {expected}")
         self._check_max_length(3, "one text ([CLS], a word piece, [SEP])")
         self.vocab_size = len(self.vocab)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = map(self.vocab.index, SPECIAL_PIECES)
@@ -99,6 +126,7 @@ class BertTokenizer:
             "strip_accents": self.strip_accents,
             "tokenize_chinese_chars": self.tokenize_chinese_chars,
             "max_length": self.max_length,
+            "truncation": self.truncation,
         }
 
     @property
@@ -108,6 +136,8 @@ class BertTokenizer:
         others = [self.strip_accents, self.tokenize_chinese_chars]
         if others != [self.lower_case, True]:  # What BERT does has the fingerprint it always had.
             parts += others
+        if self.truncation != "longest_first":
+            parts.append(self.truncation)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def normalize(self, texts: Any) -> tf.Tensor:
@@ -138,65 +168,56 @@ class BertTokenizer:
         words = replace_where(long, words, lambda: _hide_long_words(words[long]))
         return self._word_pieces.tokenize(words)
 
-    def encode(self, text_a: Any, text_b: Any = None) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    def encode(self, text_a: Any, text_b: Any = None) -> Encoded:
         """Makes BERT's input: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `max_length`.
 
         Args:
             text_a: [n] string, UTF-8.
             text_b: [n] string, or None for single texts.
 
-        Returns:
-            `(token_ids, type_ids)`, both [n, (tokens)] int32; type 0 up to the first [SEP], then 1.
-
         Raises:
             UserError: `max_length` has no room for a piece of each text of a pair.
         """
-        if text_b is None:
-            pieces = self.tokenize(text_a)
-            segments = [_cut(pieces, tf.minimum(pieces.row_lengths(), self.max_length - 2))]
-        else:
-            self._check_max_length(5, "a pair ([CLS], a word piece, [SEP], a word piece, [SEP])")
-            pieces_a, pieces_b = self.tokenize(text_a), self.tokenize(text_b)
+        texts = [self.tokenize(text_a)]
+        if text_b is not None:
+            self._check_max_length(5, _PAIR)
+            texts.append(self.tokenize(text_b))
             tf.debugging.assert_equal(
-                pieces_a.nrows(), pieces_b.nrows(), "text_a and text_b must be equally many"
+                texts[0].nrows(), texts[1].nrows(), "text_a and text_b must be equally many"
             )
-            kept_a, kept_b = longest_first(
-                pieces_a.row_lengths(), pieces_b.row_lengths(), self.max_length - 3
-            )
-            segments = [_cut(pieces_a, kept_a), _cut(pieces_b, kept_b)]
-        return tf_text.combine_segments(segments, self.cls_id, self.sep_id)
+        specials = 1 + len(texts)
+        kept = keep(texts, self.max_length - specials, self.truncation)
+        token_ids, type_ids = tf_text.combine_segments(kept.texts, self.cls_id, self.sep_id)
+        return Encoded(token_ids, type_ids, _total(texts) + specials, kept.is_cut)
 
-    def encode_mixed(
-        self, text_a: Any, text_b: Any, is_pair: Any
-    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    def encode_mixed(self, text_a: Any, text_b: Any, is_pair: Any) -> Encoded:
         """Encodes single texts and pairs in one batch, each row as `encode` would.
 
         Args:
             text_a: [n] string, UTF-8.
             text_b: [n] string; not looked at where a row is no pair.
             is_pair: [n] bool.
-
-        Returns:
-            As `encode`.
         """
-        self._check_max_length(5, "a pair ([CLS], a word piece, [SEP], a word piece, [SEP])")
+        self._check_max_length(5, _PAIR)
         is_pair = tf.convert_to_tensor(is_pair)
-        pieces_a = self.tokenize(text_a)
-        pieces_b = self.tokenize(tf.where(is_pair, text_b, ""))
+        texts = [self.tokenize(text_a), self.tokenize(tf.where(is_pair, text_b, ""))]
         number = tf.cast(is_pair, tf.int64)
-        kept_a, kept_b = longest_first(
-            pieces_a.row_lengths(), pieces_b.row_lengths(), self.max_length - 2 - number
-        )
+        kept = keep(texts, self.max_length - 2 - number, self.truncation)
         one = tf.ones_like(number)
         parts = [
             _repeated(self.cls_id, one),
-            _cut(pieces_a, kept_a),
+            kept.texts[0],
             _repeated(self.sep_id, one),
-            _cut(pieces_b, kept_b),
+            kept.texts[1],
             _repeated(self.sep_id, number),
         ]
         types = [tf.zeros_like(part) for part in parts[:3]] + [tf.ones_like(p) for p in parts[3:]]
-        return tf.concat(parts, axis=1), tf.concat(types, axis=1)
+        return Encoded(
+            tf.concat(parts, axis=1),
+            tf.concat(types, axis=1),
+            _total(texts) + 2 + number,
+            kept.is_cut,
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
@@ -216,7 +237,8 @@ class BertTokenizer:
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error}); {expected}") from None
         kinds = {"lower_case": bool, "max_length": int}
-        kinds |= {"strip_accents": bool, "tokenize_chinese_chars": bool}  # Older runs have neither.
+        # Older runs lack these.
+        kinds |= {"strip_accents": bool, "tokenize_chinese_chars": bool, "truncation": str}
         if (
             not isinstance(settings, dict)
             or not {"lower_case", "max_length"} <= settings.keys()
@@ -232,28 +254,6 @@ class BertTokenizer:
             )
 
 
-def longest_first(
-    length_a: tf.Tensor, length_b: tf.Tensor, budget: int | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Shares a budget of tokens as `truncation="longest_first"` of `transformers` does.
-
-    Only the longer text is cut, as long as it stays the longer one; beyond that each keeps a half,
-    and an odd token goes to the longer text, to the second where both are equal.
-
-    Args:
-        length_a: [n] integers.
-        length_b: [n] integers.
-        budget: What the two may have together; one number, or [n].
-
-    Returns:
-        The kept lengths, [n] each.
-    """
-    odd_token = tf.cast(length_a > length_b, length_a.dtype) * (budget % 2)
-    half_a = budget // 2 + odd_token
-    kept_a = tf.minimum(length_a, tf.maximum(half_a, budget - length_b))
-    return kept_a, tf.minimum(length_b, budget - kept_a)
-
-
 def _words(texts: tf.Tensor) -> tf.RaggedTensor:
     """Splits [n] normalised texts into words; those too long for WordPiece become unknown."""
     words = tf.strings.split(tf.strings.regex_replace(texts, _PUNCTUATION, r" \1 "))
@@ -266,11 +266,9 @@ def _hide_long_words(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.reduce_join(_words(texts), axis=-1, separator=" ")
 
 
-def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the first `kept` [n] pieces of each row."""
-    starts = pieces.row_starts()
-    kept_pieces = tf.ragged.range(starts, starts + kept)
-    return kept_pieces.with_flat_values(tf.gather(pieces.flat_values, kept_pieces.flat_values))
+def _total(texts: Sequence[tf.RaggedTensor]) -> tf.Tensor:
+    """How many pieces the texts of each example have together, [n] int64."""
+    return tf.add_n([text.row_lengths() for text in texts])
 
 
 def _repeated(token_id: int, times: tf.Tensor) -> tf.RaggedTensor:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
-from mtdnn_tf.config import Precision
+from mtdnn_tf.config import CUTTING, Precision
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
@@ -240,11 +240,13 @@ def check_same_tokens(
     Raises:
         UserError: They don't.
     """
-    ours, theirs = ((t.vocab, t.settings | {"max_length": 0}) for t in (here, there))
-    if ours != theirs:
+    ours, theirs = here.settings, there.settings
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if here.vocab != there.vocab or set(differ) - set(CUTTING):
         reason = "another vocabulary"
-    elif here.max_length != there.max_length:
-        reason = f"data.max_length {here.max_length}, not {there.max_length}, and so other batches"
+    elif differ:
+        key = differ[0]
+        reason = f"data.{key} {ours[key]}, not {theirs[key]}, and so other batches"
     else:
         return
     raise UserError(

@@ -1,8 +1,9 @@
 """The page that goes with an exported model."""
 
 from importlib.metadata import version
+from typing import Any
 
-from mtdnn_tf.config import Experiment
+from mtdnn_tf.config import Experiment, limit_of
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.signatures import TOGETHER
@@ -42,12 +43,12 @@ it {precision}.
 {metrics}
 ## Training data
 
-| split | examples | SHA-256 of rows and settings |
-| --- | ---: | --- |
+| split | examples | cut | median length | longest | SHA-256 of rows and settings |
+| --- | ---: | ---: | ---: | ---: | --- |
 {data}
 ## Encoder and licence
 
-Started from {encoder}; texts are cut at {length} word pieces. The
+Started from {encoder}; texts are cut at {limit}. The
 licence of the encoder, and those of the data, apply to this model. {licence}
 {source}"""
 
@@ -90,14 +91,20 @@ def model_card(
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
-            f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
+            f"| {split} | {' | '.join(_counts(of_split))} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()
         ),
         encoder=_encoder(experiment, source.get("commit")),
-        length=experiment.data.max_length,
+        limit=limit_of(experiment.data.max_length),
         licence=_licence(directory),
         source=_files(source.get("files", {})),
     )
+
+
+def _counts(of_split: dict[str, Any]) -> list[str]:
+    """Examples, how many are cut, and lengths in tokens; nothing of what an older run did not note."""
+    keys = ("examples", "cut", "median_length", "longest")
+    return [f"{of_split[key]:,}" if key in of_split else "" for key in keys]
 
 
 def _encoder(experiment: Experiment, commit: str | None) -> str:

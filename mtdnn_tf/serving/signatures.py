@@ -6,6 +6,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from mtdnn_tf.data.tokenizer import Encoded
 from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.modeling import BertEncoder, apply_head, encoder_of, heads_of, input_shapes
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -76,7 +77,7 @@ class ServedModel:
         return found
 
     def _task(self, task: TaskSpec, *texts: tf.Tensor) -> Outputs:
-        return self._answer(task, ragged_features(*self._tokenizer.encode(*texts)))
+        return self._answer(task, _features(self._tokenizer.encode(*texts)))
 
     def _tokens(self, task: TaskSpec, token_ids: tf.Tensor) -> Outputs:
         longest = self._encoder.config.max_position_embeddings
@@ -100,7 +101,7 @@ class ServedModel:
         }
 
     def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
-        logits = self._logits(tasks, ragged_features(*self._tokenizer.encode(*texts)))
+        logits = self._logits(tasks, _features(self._tokenizer.encode(*texts)))
         return {
             f"{task.name}_{name}": value
             for task in tasks
@@ -108,7 +109,7 @@ class ServedModel:
         }
 
     def _encode(self, sentence1: tf.Tensor) -> Outputs:
-        features = ragged_features(*self._tokenizer.encode(sentence1))
+        features = _features(self._tokenizer.encode(sentence1))
         encoded = self._encoded(features)
         tokens = tf.cast(encoded["sequence"], tf.float32)
         return {
@@ -138,7 +139,7 @@ class ServedModel:
             encoded = self._tokenizer.encode_mixed(sentence1, sentence2, is_pair)
         else:
             encoded = self._tokenizer.encode(sentence1)
-        logits = self._logits(self._loaded.experiment.heads, ragged_features(*encoded))
+        logits = self._logits(self._loaded.experiment.heads, _features(encoded))
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
 
 
@@ -178,6 +179,10 @@ def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs],
     shapes = input_shapes("ragged")
     specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
     return tf.function(run, autograph=False).get_concrete_function(specs)
+
+
+def _features(encoded: Encoded) -> Outputs:
+    return ragged_features(encoded.token_ids, encoded.type_ids)
 
 
 def ragged_features(token_ids: tf.RaggedTensor, type_ids: tf.RaggedTensor) -> dict[str, tf.Tensor]:

@@ -61,7 +61,7 @@ def _from_pretrained(experiment: Experiment, folder: Path) -> Start:
     _check_positions(experiment, config, folder)
     _check_segments(experiment, config, folder)
     found = pretrained.read_tokenizer(folder, experiment.encoder.lower_case)
-    tokenizer = BertTokenizer(found.vocab, **found.settings, max_length=experiment.data.max_length)
+    tokenizer = BertTokenizer(found.vocab, **found.settings, **experiment.data.cutting)
     pooling, evidence = experiment.encoder.pooling, "encoder.pooling"
     if pooling == "auto":
         pooling, evidence = pretrained.find_pooling(folder)
@@ -104,9 +104,7 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
             f"the run {directory.path} that this one starts from"
         )
     heads = _heads_taken(experiment, before, directory.path)
-    tokenizer = BertTokenizer(
-        tokenizer.vocab, **tokenizer.settings | {"max_length": experiment.data.max_length}
-    )
+    tokenizer = BertTokenizer(tokenizer.vocab, **tokenizer.settings | experiment.data.cutting)
 
     def fill(model: keras.Model) -> str:
         source = load(directory.path, experiment.init.checkpoint)
