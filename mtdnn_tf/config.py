@@ -14,12 +14,16 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Truncation = Literal["longest_first", "head_tail"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-CUTTING = ("max_length", "truncation")  # The settings of `data` that say how texts are cut.
+CUTTING = (
+    "max_length",
+    "truncation",
+    "windows",
+)  # The settings of `data` that say how texts are cut.
 
 
-def limit_of(max_length: int) -> str:
-    """How much of a text is read, in words."""
-    return f"{max_length} tokens"
+def limit_of(max_length: int, windows: int) -> str:
+    """How much of an example is read, in words."""
+    return f"{max_length} tokens" if windows == 1 else f"{windows} windows of {max_length} tokens"
 
 
 def _on_or_off(value: object) -> object:
@@ -140,6 +144,11 @@ class DataSettings(_Section):
             only the longer one is cut, as long as it stays the longer one. `longest_first` keeps the
             beginning of a text; `head_tail` the first quarter and the last three quarters of what it
             may have.
+        windows: A longer one is read as up to so many windows of `max_length`, whose vectors are
+            averaged; heads, losses and weights are of the example as before. What goes on in the next
+            window is the longer text of a pair, each time with the same part of the other. The windows
+            are spread evenly over it and overlap by a quarter at least; what is longer still is cut.
+            They go into one row of a batch. Not with SAN heads, which read words.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         folds: Task name to the part of its training examples that is left out, as for the teachers of
             `distillation.cross_fitted`.
@@ -152,6 +161,7 @@ class DataSettings(_Section):
     cache_dir: str | None = None
     max_length: Annotated[int, Field(ge=3)] = 128
     truncation: Truncation = "longest_first"
+    windows: Positive = 1
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
@@ -169,7 +179,8 @@ class BatchSettings(_Section):
         rows: Rows of a global batch.
         pieces: How many pieces a replica's part of the batch goes through in, one after another,
             with their gradients added up: the same update with a fraction of the memory.
-        length: Slots of a row; null is `data.max_length`.
+        length: Slots of a row; null is what the longest example takes, `data.max_length` times
+            `data.windows`.
         eval_rows: Rows of a global batch in evaluation and prediction.
     """
 
@@ -288,7 +299,7 @@ class Experiment(_Section):
     @property
     def batch_length(self) -> int:
         """Slots of a row."""
-        return self.batch.length or self.data.max_length
+        return self.batch.length or self.data.max_length * self.data.windows
 
     def with_pooling(self, pooling: Literal["cls_pooler", "cls", "mean"]) -> Self:
         """The same experiment with a pooling that is settled."""
@@ -302,10 +313,12 @@ class Experiment(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.batch_length < self.data.max_length:
+        longest = self.data.max_length * self.data.windows
+        if self.batch_length < longest:
+            windows = f" times data.windows {self.data.windows}" if self.data.windows > 1 else ""
             raise ValueError(
-                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}: "
-                "the longest example would not fit a row"
+                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}"
+                f"{windows}: the longest example would not fit a row"
             )
         heads = [task.name for task in self.heads]
         for task in self.tasks.values():
@@ -313,6 +326,11 @@ class Experiment(_Section):
                 raise ValueError(
                     f"tasks.{task.name} is predicted with the head of {task.predict_with!r}, "
                     "which is not among the tasks"
+                )
+            if task.head == "san" and self.data.windows > 1:
+                raise ValueError(
+                    f"tasks.{task.name}.head is san, which reads words, and data.windows "
+                    f"{self.data.windows} averages vectors: expected head linear, or 1 window"
                 )
             if task.has_head and "train" not in task.splits:
                 raise ValueError(f"tasks.{task.name} has no train split")

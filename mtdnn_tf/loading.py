@@ -107,7 +107,11 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     """
     encoder = encoder_of(loaded.model)
     model = build_mtdnn(
-        encoder.config, loaded.experiment.heads, pooling=encoder.pooling, dtype=policy
+        encoder.config,
+        loaded.experiment.heads,
+        pooling=encoder.pooling,
+        dtype=policy,
+        windows=loaded.experiment.data.windows > 1,
     )
     for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
         variable.assign(keras.ops.cast(trained.value, variable.dtype))
@@ -139,6 +143,7 @@ def load(
         experiment.heads,
         pooling=experiment.encoder.settled_pooling,
         dtype=precision or experiment.training.precision,
+        windows=experiment.data.windows > 1,
     )
     Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
     return MTDNN(model, experiment, tokenizer)

@@ -35,14 +35,12 @@ Choice = Callable[[int], np.ndarray]
 
 
 class _Tokens(NamedTuple):
-    """Some examples: `token_ids` and `type_ids` [tokens], one example after another; else [examples].
-
-    `lengths` is how many tokens each has; see `Encoded` for the others.
-    """
+    """Some examples: the tokens of all, the number of tokens of each window, and see `Encoded`."""
 
     token_ids: np.ndarray
     type_ids: np.ndarray
     lengths: np.ndarray
+    windows: np.ndarray
     whole_lengths: np.ndarray
     is_cut: np.ndarray
 
@@ -64,6 +62,7 @@ def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> Token
         groups=rows.groups,
         whole_lengths=tokens.whole_lengths,
         is_cut=tokens.is_cut,
+        windows=tokens.windows if tokenizer.windows > 1 else None,
         skipped=rows.skipped,
         remark=rows.remark,
     )
@@ -78,7 +77,7 @@ def tell_cut(name: str, store: TokenStore, tokenizer: BertTokenizer) -> None:
             name,
             f"{cut.cut:,}",
             f"{len(store):,}",
-            limit_of(tokenizer.max_length),
+            limit_of(tokenizer.max_length, tokenizer.windows),
             f"{cut.median_length:,}",
             f"{cut.longest:,}",
         )
@@ -90,6 +89,7 @@ def _encode(tokenizer: BertTokenizer, columns: Sequence[Sequence[str]]) -> _Toke
         encoded.token_ids.flat_values.numpy(),
         encoded.type_ids.flat_values.numpy(),
         encoded.token_ids.row_lengths().numpy(),
+        encoded.windows.numpy(),
         encoded.whole_lengths.numpy().astype(np.int32),
         encoded.is_cut.numpy(),
     )
@@ -183,6 +183,8 @@ class _Making(NamedTuple):
                 raise Damaged("it is that of another split")
             if (store.labels is not None) != self.task.splits[self.split].has_labels:
                 raise Damaged("its labels are not listed")
+            if (store.windows is not None) != (self.tokenizer.windows > 1):
+                raise Damaged("its windows are not listed")
             return store
         except Damaged as reason:
             logging.warning("the token store %s is damaged (%s) and is made again", folder, reason)
@@ -225,25 +227,29 @@ class _Making(NamedTuple):
                 token_ids.append(tokens.token_ids)
                 type_ids.append(tokens.type_ids)
                 of_examples.append(tokens[2:])
-                progress.add(len(tokens.lengths))
+                progress.add(len(tokens.windows))
         remarks = reader.remarks
         columns = map(np.concatenate, zip(*of_examples, strict=True))
         arrays = dict(zip(_Tokens._fields[2:], columns, strict=True))
+        lengths = arrays.pop("lengths")
         arrays["uids"] = np.concatenate(uids)
         if spec.has_labels:
             arrays["labels"] = np.array(labels, np.float32)
         if queries is not None:
             found, more = queries.grouped(arrays.get("labels"))
             remarks += more
-            _reorder(writer, _offsets(arrays["lengths"]), found.order)
+            first, count = _offsets(arrays["windows"]), arrays["windows"]
+            _reorder(writer, _offsets(lengths)[first], found.order)
+            lengths = lengths[ranges(first[found.order], count[found.order])]
             arrays = {name: array[found.order] for name, array in arrays.items()}
             arrays["groups"] = found.groups
-        sizes = arrays.pop("lengths")
-        arrays["offsets"] = _offsets(sizes)
+        arrays["offsets"] = _offsets(lengths)
+        if self.tokenizer.windows == 1:
+            del arrays["windows"]
         for name, array in arrays.items():
             writer.add(name, array)
         writer.finish(key, reader.skipped, "; ".join(remarks if part is None else part.remarks))
-        return len(sizes)
+        return len(arrays["uids"])
 
 
 def _reorder(writer: StoreWriter, offsets: np.ndarray, order: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from mtdnn_tf.data.token_store import TokenStore
 
 DESCRIPTION = "meta.json"
 _ALWAYS = {"token_ids", "type_ids", "offsets", "uids", "whole_lengths", "is_cut"}
-_ARRAYS = _ALWAYS | {"labels", "groups"}
+_ARRAYS = _ALWAYS | {"labels", "groups", "windows"}
 
 
 class Damaged(Exception):

@@ -16,7 +16,7 @@ class TokenStore:
     Attributes:
         token_ids: [tokens] int32, all examples' word pieces one after another, specials included.
         type_ids: [tokens] int32, 0 in the first text, 1 in the second.
-        offsets: [examples + 1] int64; example i is `token_ids[offsets[i]:offsets[i + 1]]`.
+        offsets: [windows + 1] int64; window w is `token_ids[offsets[w]:offsets[w + 1]]`.
         labels: [examples] float32, class ids or scores, not a number where one has none; None where
             the split has none.
         uids: [examples] str.
@@ -28,6 +28,7 @@ class TokenStore:
         whole_lengths: [examples] int32, tokens that each would have if nothing were cut; None where
             it is not known.
         is_cut: [examples] bool; None where it is not known.
+        windows: [examples] int64, how many windows each is read as; None where each is one.
         skipped: Bad rows that were left out.
         remark: What a user should know of the examples; may be empty.
     """
@@ -43,16 +44,29 @@ class TokenStore:
     content: str = ""
     whole_lengths: np.ndarray | None = None
     is_cut: np.ndarray | None = None
+    windows: np.ndarray | None = None
     skipped: int = 0
     remark: str = ""
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.uids)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each example, [examples] int64."""
+        """Number of tokens of each window, [windows] int64."""
         return np.diff(self.offsets)
+
+    @functools.cached_property
+    def window_offsets(self) -> np.ndarray:
+        """Example i is read as windows `window_offsets[i]:window_offsets[i + 1]`, [examples + 1]."""
+        if self.windows is None:
+            return np.arange(len(self) + 1)
+        return np.concatenate([[0], np.cumsum(self.windows)])
+
+    @functools.cached_property
+    def example_of_window(self) -> np.ndarray:
+        """The example that each window is of, [windows] int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.window_offsets))
 
     @functools.cached_property
     def item_offsets(self) -> np.ndarray:
@@ -63,6 +77,11 @@ class TokenStore:
         if self.groups is None:
             return np.arange(len(self) + 1)
         return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
+
+    @property
+    def item_windows(self) -> np.ndarray:
+        """Item i is windows `item_windows[i]:item_windows[i + 1]`, [items + 1] int64."""
+        return self.window_offsets[self.item_offsets]
 
     @property
     def cut(self) -> "CutTexts":
@@ -93,6 +112,7 @@ class TokenStore:
             key=hashlib.sha256(f"{self.key}+{unlabelled.key}".encode()).hexdigest(),
             whole_lengths=both(self.whole_lengths, unlabelled.whole_lengths),
             is_cut=both(self.is_cut, unlabelled.is_cut),
+            windows=both(self.windows, unlabelled.windows),
             skipped=self.skipped + unlabelled.skipped,
         )
 
@@ -104,12 +124,13 @@ class TokenStore:
         """
         sizes = np.diff(self.item_offsets)[items]
         examples = ranges(self.item_offsets[items], sizes)
-        lengths = self.lengths[examples]
+        windows = ranges(self.window_offsets[examples], np.diff(self.window_offsets)[examples])
+        lengths = self.lengths[windows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = ranges(self.offsets[examples], lengths)
+        tokens = ranges(self.offsets[windows], lengths)
         of_examples = {
             name: array[examples]
-            for name in ("labels", "uids", "whole_lengths", "is_cut")
+            for name in ("labels", "uids", "whole_lengths", "is_cut", "windows")
             if (array := getattr(self, name)) is not None
         }
         return replace(

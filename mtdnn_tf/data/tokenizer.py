@@ -35,14 +35,17 @@ class Encoded(NamedTuple):
     """Examples as BERT's input.
 
     Attributes:
-        token_ids: [n, (tokens)] int32, special ones included.
-        type_ids: [n, (tokens)] int32; 0 up to the first [SEP], then 1.
+        token_ids: [windows, (tokens)] int32, special ones included; the windows of an example come one
+            after another.
+        type_ids: [windows, (tokens)] int32; 0 up to the first [SEP], then 1.
+        windows: [n] int64, how many windows each example is read as.
         whole_lengths: [n] int64, how many tokens each would have if nothing were cut.
         is_cut: [n] bool.
     """
 
     token_ids: tf.RaggedTensor
     type_ids: tf.RaggedTensor
+    windows: tf.Tensor
     whole_lengths: tf.Tensor
     is_cut: tf.Tensor
 
@@ -66,6 +69,7 @@ class BertTokenizer:
         max_length: Most tokens of an encoded example, [CLS] and [SEP] included; at least 3, and at
             least 5 to encode pairs.
         truncation: What is kept of a longer one, see `keep`.
+        windows: Most windows of `max_length` that a longer one is read as.
 
     Raises:
         UserError: The vocabulary or `max_length` can't be used.
@@ -80,6 +84,7 @@ class BertTokenizer:
         tokenize_chinese_chars: bool = True,
         max_length: int = 128,
         truncation: Truncation = "longest_first",
+        windows: int = 1,
     ) -> None:
         self.vocab = tuple(vocab)
         self.lower_case = lower_case
@@ -87,6 +92,7 @@ class BertTokenizer:
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.max_length = max_length
         self.truncation = truncation
+        self.windows = windows
         check_vocab(self.vocab)
         if truncation not in get_args(Truncation):
             expected = " or ".join(get_args(Truncation))
@@ -127,6 +133,7 @@ class BertTokenizer:
             "tokenize_chinese_chars": self.tokenize_chinese_chars,
             "max_length": self.max_length,
             "truncation": self.truncation,
+            "windows": self.windows,
         }
 
     @property
@@ -138,6 +145,8 @@ class BertTokenizer:
             parts += others
         if self.truncation != "longest_first":
             parts.append(self.truncation)
+        if self.windows > 1:
+            parts.append(self.windows)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def normalize(self, texts: Any) -> tf.Tensor:
@@ -171,6 +180,8 @@ class BertTokenizer:
     def encode(self, text_a: Any, text_b: Any = None) -> Encoded:
         """Makes BERT's input: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut to `max_length`.
 
+        A longer one is several such inputs, where there may be `windows`.
+
         Args:
             text_a: [n] string, UTF-8.
             text_b: [n] string, or None for single texts.
@@ -186,9 +197,10 @@ class BertTokenizer:
                 texts[0].nrows(), texts[1].nrows(), "text_a and text_b must be equally many"
             )
         specials = 1 + len(texts)
-        kept = keep(texts, self.max_length - specials, self.truncation)
+        kept = keep(texts, self.max_length - specials, self.truncation, self.windows)
         token_ids, type_ids = tf_text.combine_segments(kept.texts, self.cls_id, self.sep_id)
-        return Encoded(token_ids, type_ids, _total(texts) + specials, kept.is_cut)
+        whole_lengths = _total(texts) + specials
+        return Encoded(token_ids, type_ids, kept.windows, whole_lengths, kept.is_cut)
 
     def encode_mixed(self, text_a: Any, text_b: Any, is_pair: Any) -> Encoded:
         """Encodes single texts and pairs in one batch, each row as `encode` would.
@@ -202,7 +214,9 @@ class BertTokenizer:
         is_pair = tf.convert_to_tensor(is_pair)
         texts = [self.tokenize(text_a), self.tokenize(tf.where(is_pair, text_b, ""))]
         number = tf.cast(is_pair, tf.int64)
-        kept = keep(texts, self.max_length - 2 - number, self.truncation)
+        whole_lengths = _total(texts) + 2 + number
+        kept = keep(texts, self.max_length - 2 - number, self.truncation, self.windows)
+        number = tf.repeat(number, kept.windows)
         one = tf.ones_like(number)
         parts = [
             _repeated(self.cls_id, one),
@@ -212,12 +226,8 @@ class BertTokenizer:
             _repeated(self.sep_id, number),
         ]
         types = [tf.zeros_like(part) for part in parts[:3]] + [tf.ones_like(p) for p in parts[3:]]
-        return Encoded(
-            tf.concat(parts, axis=1),
-            tf.concat(types, axis=1),
-            _total(texts) + 2 + number,
-            kept.is_cut,
-        )
+        token_ids, type_ids = tf.concat(parts, axis=1), tf.concat(types, axis=1)
+        return Encoded(token_ids, type_ids, kept.windows, whole_lengths, kept.is_cut)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `vocab.txt` and `tokenizer.json` into a folder, each of them whole or not at all."""
@@ -238,7 +248,8 @@ class BertTokenizer:
             raise UserError(f"{path}: not JSON ({error}); {expected}") from None
         kinds = {"lower_case": bool, "max_length": int}
         # Older runs lack these.
-        kinds |= {"strip_accents": bool, "tokenize_chinese_chars": bool, "truncation": str}
+        kinds |= {"strip_accents": bool, "tokenize_chinese_chars": bool}
+        kinds |= {"truncation": str, "windows": int}
         if (
             not isinstance(settings, dict)
             or not {"lower_case", "max_length"} <= settings.keys()

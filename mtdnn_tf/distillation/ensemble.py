@@ -107,7 +107,7 @@ def build_ensemble(
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
-    Its inputs are those of a packed model, and `group` where a ranking task's probabilities are
+    Its inputs are those of its members, and `group` where a ranking task's probabilities are
     averaged, which then needs a query's candidates in one batch; its output is a
     dict `{task name: logits}`, which say the mean of the members' class probabilities, of their
     scores, or of a query's candidates' probabilities (see `averaged_logits`).
@@ -132,10 +132,10 @@ def build_ensemble(
         name: [label_columns(tasks[name], members[i]) for i in positions]
         for name, positions in teachers.items()
     }
-    names = input_shapes("packed")
+    shapes = input_shapes("packed", windows="windows" in members[0].model.input)
     inputs = {
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
-        for name, shape in names.items()
+        for name, shape in shapes.items()
     }
     asked = sorted({i for positions in teachers.values() for i in positions})
     answers = {i: FrozenModel(members[i].model, name=f"member_{i}")(inputs) for i in asked}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained.casing import casing
@@ -23,7 +24,7 @@ class FolderTokenizer:
     """
 
     vocab: tuple[str, ...]
-    settings: dict[str, bool]
+    settings: dict[str, Any]
     notes: tuple[str, ...]
 
 

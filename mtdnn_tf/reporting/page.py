@@ -140,7 +140,7 @@ def write_report(
         tasks=run.experiment.heads,
         metrics=list(_metrics(run)),
         comparisons=comparisons,
-        limit=limit_of(run.experiment.data.max_length),
+        limit=limit_of(run.experiment.data.max_length, run.experiment.data.windows),
         sections=[_section(run, split, data_dir) for split in run.splits],
     )
     folder = output.with_name(output.stem if output.suffix else f"{output.name}_pictures")

@@ -95,7 +95,7 @@ def model_card(
             for split, of_split in directory.read_json(directory.data_file).items()
         ),
         encoder=_encoder(experiment, source.get("commit")),
-        limit=limit_of(experiment.data.max_length),
+        limit=limit_of(experiment.data.max_length, experiment.data.windows),
         licence=_licence(directory),
         source=_files(source.get("files", {})),
     )

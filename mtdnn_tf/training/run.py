@@ -99,6 +99,7 @@ class TrainingRun:
                 pooling=pooling,
                 dtype=settings.precision,
                 recompute=settings.recompute,
+                windows=experiment.data.windows > 1,
             )
             self.schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self.schedule)
