@@ -1,12 +1,12 @@
 """The experiment: everything a run depends on, as one tree read from YAML."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.errors import did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
@@ -14,7 +14,18 @@ from mtdnn_tf.validation import LocalPath, Section
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
+Truncation = Literal["longest_first", "head_tail"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+CUTTING = (
+    "max_length",
+    "truncation",
+    "windows",
+)  # The settings of `data` that say how texts are cut.
+
+
+def limit_of(max_length: int, windows: int) -> str:
+    """How much of an example is read, in words."""
+    return f"{max_length} tokens" if windows == 1 else f"{windows} windows of {max_length} tokens"
 
 
 class EncoderSettings(Section):
@@ -23,18 +34,37 @@ class EncoderSettings(Section):
     Attributes:
         pretrained: A local folder in one of the layouts of `mtdnn_tf.pretrained.formats`, or a name
             (see `mtdnn_tf.pretrained.resolver`).
+        revision: A commit or a tag of a model on the hub; null is the newest.
         pooling: What a head sees of an example: `cls_pooler`, tanh of a dense layer on `[CLS]` as in
             BERT and the released MT-DNN; `cls`, the vector at `[CLS]`; `mean`, the mean over tokens.
+            `auto` takes what `1_Pooling/config.json` of the folder says, else `cls_pooler`, or `mean`
+            where the weights have no pooler; in a run that goes on, or starts from another
+            (`init.run`), what that has. The run's `config.yaml` says what it came to.
         hidden_dropout: Dropout rate in the encoder; null keeps what the pretrained folder says.
         attention_dropout: Dropout rate of attention probabilities; null keeps the folder's.
-        lower_case: Whether text is lower-cased; null reads it from the folder.
+        lower_case: Whether text is lower-cased; null reads it from the tokenizer's files, the model's
+            name or the vocabulary.
     """
 
     pretrained: LocalPath = "all-MiniLM-L6-v2"
-    pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
+    revision: str | None = None
+    pooling: Literal["auto", "cls_pooler", "cls", "mean"] = "auto"
     hidden_dropout: Rate | None = None
     attention_dropout: Rate | None = None
     lower_case: StrictBool | None = None
+
+    @property
+    def settled_pooling(self) -> Literal["cls_pooler", "cls", "mean"]:
+        """The pooling of a run, whose config says what `auto` came to.
+
+        Raises:
+            UserError: It is still `auto`.
+        """
+        if self.pooling == "auto":
+            raise UserError(
+                "encoder.pooling is auto in the config of a run, which has to say which"
+            )
+        return self.pooling
 
 
 class InitSettings(Section):
@@ -103,6 +133,15 @@ class DataSettings(Section):
             downloads; null is its own default, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
+        truncation: What is kept of a longer one. How much of each text of a pair is kept is the same:
+            only the longer one is cut, as long as it stays the longer one. `longest_first` keeps the
+            beginning of a text; `head_tail` the first quarter and the last three quarters of what it
+            may have.
+        windows: A longer one is read as up to so many windows of `max_length`, whose vectors are
+            averaged; heads, losses and weights are of the example as before. What goes on in the next
+            window is the longer text of a pair, each time with the same part of the other. The windows
+            are spread evenly over it and overlap by a quarter at least; what is longer still is cut.
+            They go into one row of a batch. Not with SAN heads, which read words.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         folds: Task name to the part of its training examples that is left out, as for the teachers of
             `distillation.cross_fitted`.
@@ -114,9 +153,16 @@ class DataSettings(Section):
     tfds_dir: LocalPath | None = None
     cache_dir: LocalPath | None = None
     max_length: Annotated[StrictInt, Field(ge=3)] = 128
+    truncation: Truncation = "longest_first"
+    windows: Positive = 1
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """How a tokenizer cuts texts: arguments of `BertTokenizer`."""
+        return self.model_dump(include=set(CUTTING))
 
 
 class BatchSettings(Section):
@@ -126,7 +172,8 @@ class BatchSettings(Section):
         rows: Rows of a global batch.
         pieces: How many pieces a replica's part of the batch goes through in, one after another,
             with their gradients added up: the same update with a fraction of the memory.
-        length: Slots of a row; null is `data.max_length`.
+        length: Slots of a row; null is what the longest example takes, `data.max_length` times
+            `data.windows`.
         eval_rows: Rows of a global batch in evaluation and prediction.
     """
 
@@ -245,7 +292,12 @@ class Experiment(Section):
     @property
     def batch_length(self) -> int:
         """Slots of a row."""
-        return self.batch.length or self.data.max_length
+        return self.batch.length or self.data.max_length * self.data.windows
+
+    def with_pooling(self, pooling: Literal["cls_pooler", "cls", "mean"]) -> Self:
+        """The same experiment with a pooling that is settled."""
+        encoder = self.encoder.model_copy(update={"pooling": pooling})
+        return self.model_copy(update={"encoder": encoder})
 
     @property
     def heads(self) -> tuple[TaskSpec, ...]:
@@ -254,10 +306,12 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.batch_length < self.data.max_length:
+        longest = self.data.max_length * self.data.windows
+        if self.batch_length < longest:
+            windows = f" times data.windows {self.data.windows}" if self.data.windows > 1 else ""
             raise ValueError(
-                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}: "
-                "the longest example would not fit a row"
+                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}"
+                f"{windows}: the longest example would not fit a row"
             )
         check_tasks({name: task.splits for name, task in self.tasks.items()})
         heads = [task.name for task in self.heads]
@@ -266,6 +320,11 @@ class Experiment(Section):
                 raise ValueError(
                     f"tasks.{task.name} is predicted with the head of {task.predict_with!r}, "
                     "which is not among the tasks"
+                )
+            if task.head == "san" and self.data.windows > 1:
+                raise ValueError(
+                    f"tasks.{task.name}.head is san, which reads words, and data.windows "
+                    f"{self.data.windows} averages vectors: expected head linear, or 1 window"
                 )
             if task.has_head and "train" not in task.splits:
                 raise ValueError(f"tasks.{task.name} has no train split")

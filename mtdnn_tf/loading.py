@@ -114,7 +114,11 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     """
     encoder = encoder_of(loaded.model)
     model = build_mtdnn(
-        encoder.config, loaded.experiment.heads, pooling=encoder.pooling, dtype=policy
+        encoder.config,
+        loaded.experiment.heads,
+        pooling=encoder.pooling,
+        dtype=policy,
+        windows=loaded.experiment.data.windows > 1,
     )
     for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
         variable.assign(keras.ops.cast(trained.value, variable.dtype))
@@ -144,8 +148,9 @@ def load(
     model = build_mtdnn(
         config,
         experiment.heads,
-        pooling=experiment.encoder.pooling,
+        pooling=experiment.encoder.settled_pooling,
         dtype=precision or experiment.training.precision,
+        windows=experiment.data.windows > 1,
     )
     path = Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
     if directory.is_in_use:

@@ -26,7 +26,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.data.inputs import input_file, read_inputs
-    from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.data.store import tell_cut, tokenize_rows
     from mtdnn_tf.distillation.ensemble import load_ensemble
     from mtdnn_tf.predictions import deliver, prediction_records
 
@@ -35,7 +35,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     task = loaded.task(values.task)
     with input_file(values) as source:
         rows = read_inputs(task, source)
-    logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
+    store = tokenize_rows(task, rows, loaded.tokenizer)
+    tell_cut(task.name, store, loaded.tokenizer)
+    logits = loaded.logits(task.name, store)
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
     deliver(records, values.output)
     return 0

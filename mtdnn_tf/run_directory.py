@@ -2,7 +2,8 @@
 
 config.yaml     the command that began the run, and the experiment with the full spec of every task
 data.json       rows, skipped rows and hashes of every split
-encoder/        config.json, the encoder's configuration in Hugging Face's keys
+encoder/        config.json, the encoder's configuration in Hugging Face's keys; source.json, the name,
+                the commit and the SHA-256 of the files that it was read from
 vocab.txt tokenizer.json
 files.json      the hashes of the small files above but for config.yaml
 checkpoints/    last/ and best/, see `CheckpointFolder`
@@ -61,6 +62,7 @@ class RunDirectory:
         self.predictions = self.path / "predictions"
         self.config_file = self.path / "config.yaml"
         self.encoder = self.path / "encoder"
+        self.source_file = self.encoder / "source.json"
         self.data_file = self.path / "data.json"
         self.metrics = MetricsLog(self.path / "metrics.jsonl")
         self.best = CheckpointFolder(self.checkpoints / "best")
@@ -187,10 +189,15 @@ class RunDirectory:
     def check_same(self, experiment: Experiment) -> None:
         """Compares the run that is here with the experiment that is to go on in it.
 
+        A pooling of `auto` is what the run has.
+
         Raises:
             UserError: They differ in something that changes results; names what.
         """
-        there, here = fixed_settings(self.read_experiment()), fixed_settings(experiment)
+        before = self.read_experiment()
+        if experiment.encoder.pooling == "auto":
+            experiment = experiment.with_pooling(before.encoder.settled_pooling)
+        there, here = fixed_settings(before), fixed_settings(experiment)
         differences = [
             f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
             for key in {**there, **here}

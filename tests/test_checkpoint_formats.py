@@ -47,7 +47,7 @@ def write_vocab(folder):
 
 def inputs():
     """Token ids, type ids and mask `[3, longest]` of the sentences."""
-    ids, types = BertTokenizer(VOCAB).encode(*map(list, zip(*SENTENCES, strict=True)))
+    ids, types, *_ = BertTokenizer(VOCAB).encode(*map(list, zip(*SENTENCES, strict=True)))
     return ids.to_tensor().numpy(), types.to_tensor().numpy(), tf.ones_like(ids).to_tensor().numpy()
 
 

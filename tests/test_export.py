@@ -151,7 +151,7 @@ def test_token_ids_give_the_same_whatever_stands_in_the_padding(name, server, lo
     task = loaded.tasks[name]
     examples = examples_of(task)
     columns = columns_of(task, examples).values()
-    ids, _ = loaded.tokenizer.encode(*(list(column) for column in columns))
+    ids, *_ = loaded.tokenizer.encode(*(list(column) for column in columns))
     predictions = loaded.predict(name, examples)
     for padding in (0, loaded.tokenizer.cls_id):  # A batching server pads with the first element.
         padded = ids.to_tensor(default_value=padding).numpy()
@@ -625,7 +625,8 @@ def test_the_files_beside_the_model_say_what_it_is(workdir, tmp_path, quick_save
     assert "here\nit computes in bfloat16, and its matrices but for the embeddings are" in card
     data = json.loads((workdir / "data.json").read_text())
     for split, of_split in data.items():
-        assert f"| {split} | {of_split['examples']} | `{of_split['key']}` |" in card
+        counts = [of_split[key] for key in ("examples", "cut", "median_length", "longest")]
+        assert f"| {split} | {' | '.join(map(str, counts))} | `{of_split['key']}` |" in card
     assert "`all_single` and `all_pair` (every fitting task" in card
     written = (folder / "batching_params.pbtxt").read_text()
     assert text_format.Parse(written, BatchingParameters()) == batching_parameters()

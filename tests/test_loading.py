@@ -183,7 +183,8 @@ PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is 
     "layout", ["header", "no header", "columns", "jsonl", "stdin", "stdin jsonl", "named pipe"]
 )
 def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp_path):
-    rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(PAIRS)]
+    pairs = [(PAIRS[0][0] * 9, PAIRS[0][1]), PAIRS[1]] if layout == "jsonl" else PAIRS
+    rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(pairs)]
     table = "uid\tb\ta\n" + "".join(f"{r['uid']}\t{r['b']}\t{r['a']}\n" for r in rows)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     plain = "".join("\t".join(pair) + "\n" for pair in PAIRS)
@@ -216,10 +217,11 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    assert ("1 of 2 texts are cut at 24 tokens" in done.stderr) == (layout == "jsonl")
     found = read(output)
     named = layout in ("header", "jsonl", "stdin jsonl")
     assert [row["uid"] for row in found] == (["u0", "u1"] if named else ["0", "1"])
-    for row, answer in zip(found, loaded.predict("same", PAIRS), strict=True):
+    for row, answer in zip(found, loaded.predict("same", pairs), strict=True):
         assert row["label"] == answer.label
         assert float(row["probability_yes"]) == pytest.approx(answer.probabilities["yes"], abs=1e-5)
 

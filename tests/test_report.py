@@ -125,6 +125,16 @@ def test_it_has_the_metrics_of_the_best_and_of_the_last_epoch(trained):
         assert count is None or row[1] == count
 
 
+def test_it_says_how_many_texts_are_cut(trained):
+    workdir, _ = trained
+    data = json.loads((workdir / "data.json").read_text())
+    page = Page((workdir / "report.html").read_text())
+    assert "Texts are cut at 24 tokens" in page.text
+    for split, of_split in data.items():
+        counts = [str(of_split[k]) for k in ("examples", "cut", "median_length", "longest")]
+        assert [split, *counts] in page.rows
+
+
 def test_the_worst_answers_are_told_with_their_texts(trained, experiment):
     workdir, _ = trained
     record = RunRecord(workdir)

@@ -15,7 +15,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import resolve_task
 
-ARRAYS = ("token_ids", "type_ids", "offsets", "labels", "uids")
+ARRAYS = ("token_ids", "type_ids", "offsets", "labels", "uids", "whole_lengths", "is_cut")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_store_holds_what_the_tokenizer_gives_in_order(task, tmp_path, tokeniz
     store = opened(task, tmp_path, tokenizer)
     rows = read_split(task, "train", tmp_path / "data")
     assert len(store) == len(rows) == 96
-    ids, types = tokenizer.encode(rows.texts["a"], rows.texts["b"])
+    ids, types, *_ = tokenizer.encode(rows.texts["a"], rows.texts["b"])
     for i, (row_ids, row_types) in enumerate(zip(ids.to_list(), types.to_list(), strict=True)):
         part = slice(store.offsets[i], store.offsets[i + 1])
         assert store.token_ids[part].tolist() == row_ids
@@ -44,6 +44,21 @@ def test_a_store_holds_what_the_tokenizer_gives_in_order(task, tmp_path, tokeniz
     np.testing.assert_array_equal(store.labels, rows.labels)
     assert store.uids.tolist() == rows.uids
     assert store.token_ids.dtype == store.type_ids.dtype == np.int32
+
+
+def test_every_opening_tells_how_many_texts_are_cut(task, tmp_path, caplog):
+    short, whole = BertTokenizer(VOCAB, max_length=12), BertTokenizer(VOCAB, max_length=64)
+    lengths = opened(task, tmp_path, whole).lengths
+    assert "cut" not in caplog.text
+    is_cut, median = lengths > 12, int(np.median(lengths))
+    said = f"same/train: {is_cut.sum()} of 96 texts are cut at 12 tokens (median length {median}"
+    for _ in range(2):
+        caplog.clear()
+        store = opened(task, tmp_path, short)
+        assert f"{said}, longest {lengths.max()})" in caplog.text
+    part = store.subset(np.flatnonzero(is_cut)[:3])
+    assert (part.cut.cut, store.subset(np.flatnonzero(~is_cut)[:3]).cut.cut) == (3, 0)
+    assert store.joined(part).cut.cut == is_cut.sum() + 3
 
 
 def test_a_second_opening_reads_the_stored_arrays(task, tmp_path, tokenizer, monkeypatch):

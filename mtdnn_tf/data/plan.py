@@ -36,11 +36,13 @@ class TrainingPlan:
         self.stores = stores
         self.replicas = replicas
         self.pieces = pieces
-        self.shape = BatchShape(rows // (replicas * pieces), experiment.batch_length)
+        self.shape = BatchShape(
+            rows // (replicas * pieces), experiment.batch_length, experiment.data.windows > 1
+        )
         self._experiment = experiment
-        self._item_offsets = [store.item_offsets for store in stores.values()]
+        self._item_windows = [store.item_windows for store in stores.values()]
         self._sizes = {
-            name: len(offsets) - 1 for name, offsets in zip(stores, self._item_offsets, strict=True)
+            name: len(offsets) - 1 for name, offsets in zip(stores, self._item_windows, strict=True)
         }
         for name, store in stores.items():
             _check_items(name, store, self.shape)
@@ -61,7 +63,7 @@ class TrainingPlan:
         return pack_epoch(
             orders,
             [store.lengths for store in self.stores.values()],
-            item_offsets=self._item_offsets,
+            item_offsets=self._item_windows,
             rows=self._experiment.batch.rows,
             row_length=self.shape.length,
             most_in_row=self.shape.most_in_row,
@@ -108,13 +110,15 @@ def _stacked(parts: list[Batch]) -> Batch:
 
 def _check_items(name: str, store: TokenStore, shape: BatchShape) -> None:
     """Raises a UserError where the candidates of a query do not fit a row."""
-    offsets = store.item_offsets
-    tokens, sizes = np.diff(store.offsets[offsets]), np.diff(offsets)
-    too_big = (tokens > shape.length) | (sizes > shape.most_in_row)
+    tokens, windows = np.diff(store.offsets[store.item_windows]), np.diff(store.item_windows)
+    too_big = (tokens > shape.length) | (windows > shape.most_in_row)
     if too_big.any():
         item = int(np.argmax(np.where(too_big, tokens, 0)))
+        first, past = store.item_offsets[item : item + 2]
+        several = f" in {windows[item]} windows" if shape.has_windows else ""
         raise UserError(
-            f"{name}/train: a query with {sizes[item]} candidates of {tokens[item]} word pieces in "
-            f"all (uid {store.uids[offsets[item]]}) does not fit a row, which holds "
-            f"{shape.most_in_row} candidates and {shape.length} word pieces; raise batch.length"
+            f"{name}/train: a query with {past - first} candidates of {tokens[item]} word pieces in "
+            f"all{several} (uid {store.uids[first]}) does not fit a row, which holds "
+            f"{shape.most_in_row} {'windows' if several else 'candidates'} and {shape.length} word "
+            "pieces; raise batch.length"
         )

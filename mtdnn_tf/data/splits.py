@@ -1,7 +1,7 @@
 """The token stores of a run."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class RunData:
         }
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Examples, skipped rows and hashes of every split, as `data.json` holds them."""
+        """Examples, skipped rows, lengths and hashes of every split, as `data.json` holds them."""
         stores = {f"{name}/train": store for name, store in self.train.items()}
         stores |= {f"{name}/{UNLABELLED}": store for name, store in self.unlabelled.items()}
         stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
@@ -48,6 +48,7 @@ class RunData:
             name: {
                 "examples": len(store),
                 "skipped": store.skipped,
+                **asdict(store.cut),
                 "key": store.key,
                 "source": store.source,
                 "content": store.content,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from mtdnn_tf.config import limit_of
 from mtdnn_tf.data.candidates import Queries
 from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.sources import Rows, SplitReader, content_hash
@@ -34,11 +35,14 @@ Choice = Callable[[int], np.ndarray]
 
 
 class _Tokens(NamedTuple):
-    """The tokens of some examples, one after another, and how many each example has."""
+    """Some examples: the tokens of all, the number of tokens of each window, and see `Encoded`."""
 
     token_ids: np.ndarray
     type_ids: np.ndarray
     lengths: np.ndarray
+    windows: np.ndarray
+    whole_lengths: np.ndarray
+    is_cut: np.ndarray
 
 
 def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
@@ -46,27 +50,54 @@ def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> Token
     columns = [rows.texts[field] for field in task.fields]
     parts = [
         _encode(tokenizer, [column[start : start + _CHUNK] for column in columns])
-        for start in range(0, len(rows), _CHUNK)
+        for start in range(0, max(len(rows), 1), _CHUNK)
     ]
-    none = np.empty(0, np.int32)
-    lengths = np.concatenate([[0], *(part.lengths for part in parts)])
+    tokens = _Tokens(*map(np.concatenate, zip(*parts, strict=True)))
     return TokenStore(
-        token_ids=np.concatenate([none, *(part.token_ids for part in parts)]),
-        type_ids=np.concatenate([none, *(part.type_ids for part in parts)]),
-        offsets=np.cumsum(lengths, dtype=np.int64),
+        token_ids=tokens.token_ids,
+        type_ids=tokens.type_ids,
+        offsets=_offsets(tokens.lengths),
         labels=rows.labels,
         uids=np.asarray(rows.uids, np.str_),
         groups=rows.groups,
+        whole_lengths=tokens.whole_lengths,
+        is_cut=tokens.is_cut,
+        windows=tokens.windows if tokenizer.windows > 1 else None,
         skipped=rows.skipped,
         remark=rows.remark,
     )
 
 
+def tell_cut(name: str, store: TokenStore, tokenizer: BertTokenizer) -> None:
+    """Warns of texts that are cut; says nothing where none is."""
+    cut = store.cut
+    if cut.cut:
+        logging.warning(
+            "%s: %s of %s texts are cut at %s (median length %s, longest %s)",
+            name,
+            f"{cut.cut:,}",
+            f"{len(store):,}",
+            limit_of(tokenizer.max_length, tokenizer.windows),
+            f"{cut.median_length:,}",
+            f"{cut.longest:,}",
+        )
+
+
 def _encode(tokenizer: BertTokenizer, columns: Sequence[Sequence[str]]) -> _Tokens:
-    token_ids, type_ids = tokenizer.encode(*columns)
+    encoded = tokenizer.encode(*columns)
     return _Tokens(
-        token_ids.flat_values.numpy(), type_ids.flat_values.numpy(), token_ids.row_lengths().numpy()
+        encoded.token_ids.flat_values.numpy(),
+        encoded.type_ids.flat_values.numpy(),
+        encoded.token_ids.row_lengths().numpy(),
+        encoded.windows.numpy(),
+        encoded.whole_lengths.numpy().astype(np.int32),
+        encoded.is_cut.numpy(),
     )
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    """Where parts of some sizes, one after another, begin and end: [parts + 1] int64."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def open_store(
@@ -117,6 +148,7 @@ def open_store(
         logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
     if store.remark:
         logging.info("%s/%s: %s", task.name, split, store.remark)
+    tell_cut(f"{task.name}/{split}", store, tokenizer)
     return replace(store, source=_hash(reading, content), content=content.hex())
 
 
@@ -151,6 +183,8 @@ class _Making(NamedTuple):
                 raise Damaged("it is that of another split")
             if (store.labels is not None) != self.task.splits[self.split].has_labels:
                 raise Damaged("its labels are not listed")
+            if (store.windows is not None) != (self.tokenizer.windows > 1):
+                raise Damaged("its windows are not listed")
             return store
         except Damaged as reason:
             logging.warning("the token store %s is damaged (%s) and is made again", folder, reason)
@@ -186,31 +220,36 @@ class _Making(NamedTuple):
                     queries.add(row.texts[0], row.place)  # type: ignore[union-attr]
                 yield list(zip(*(row.texts for row in piece), strict=True))
 
-        lengths: list[np.ndarray] = []
+        of_examples: list[tuple[np.ndarray, ...]] = []
         progress = _Progress(f"{task.name}/{self.split}", reader)
         with writer.appending("token_ids", "type_ids") as (token_ids, type_ids):
             for tokens in _in_threads(lambda texts: _encode(self.tokenizer, texts), pieces()):
                 token_ids.append(tokens.token_ids)
                 type_ids.append(tokens.type_ids)
-                lengths.append(tokens.lengths)
-                progress.add(len(tokens.lengths))
+                of_examples.append(tokens[2:])
+                progress.add(len(tokens.windows))
         remarks = reader.remarks
-        arrays = {"uids": np.concatenate(uids), "lengths": np.concatenate(lengths)}
+        columns = map(np.concatenate, zip(*of_examples, strict=True))
+        arrays = dict(zip(_Tokens._fields[2:], columns, strict=True))
+        lengths = arrays.pop("lengths")
+        arrays["uids"] = np.concatenate(uids)
         if spec.has_labels:
             arrays["labels"] = np.array(labels, np.float32)
         if queries is not None:
             found, more = queries.grouped(arrays.get("labels"))
             remarks += more
-            offsets = np.concatenate([[0], np.cumsum(arrays["lengths"], dtype=np.int64)])
-            _reorder(writer, offsets, found.order)
+            first, count = _offsets(arrays["windows"]), arrays["windows"]
+            _reorder(writer, _offsets(lengths)[first], found.order)
+            lengths = lengths[ranges(first[found.order], count[found.order])]
             arrays = {name: array[found.order] for name, array in arrays.items()}
             arrays["groups"] = found.groups
-        sizes = arrays.pop("lengths")
-        arrays["offsets"] = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        arrays["offsets"] = _offsets(lengths)
+        if self.tokenizer.windows == 1:
+            del arrays["windows"]
         for name, array in arrays.items():
             writer.add(name, array)
         writer.finish(key, reader.skipped, "; ".join(remarks if part is None else part.remarks))
-        return len(sizes)
+        return len(arrays["uids"])
 
 
 def _reorder(writer: StoreWriter, offsets: np.ndarray, order: np.ndarray) -> None:

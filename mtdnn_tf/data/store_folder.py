@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mtdnn_tf.data.token_store import TokenStore
 
 DESCRIPTION = "meta.json"
-_ALWAYS = {"token_ids", "type_ids", "offsets", "uids"}
-_ARRAYS = _ALWAYS | {"labels", "groups"}
+_ALWAYS = {"token_ids", "type_ids", "offsets", "uids", "whole_lengths", "is_cut"}
+_ARRAYS = _ALWAYS | {"labels", "groups", "windows"}
 
 
 class Damaged(Exception):

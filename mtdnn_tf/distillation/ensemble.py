@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
-from mtdnn_tf.config import Precision
+from mtdnn_tf.config import CUTTING, Precision
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
@@ -107,7 +107,7 @@ def build_ensemble(
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
-    Its inputs are those of a packed model, and `group` where a ranking task's probabilities are
+    Its inputs are those of its members, and `group` where a ranking task's probabilities are
     averaged, which then needs a query's candidates in one batch; its output is a
     dict `{task name: logits}`, which say the mean of the members' class probabilities, of their
     scores, or of a query's candidates' probabilities (see `averaged_logits`).
@@ -132,10 +132,10 @@ def build_ensemble(
         name: [label_columns(tasks[name], members[i]) for i in positions]
         for name, positions in teachers.items()
     }
-    names = input_shapes("packed")
+    shapes = input_shapes("packed", windows="windows" in members[0].model.input)
     inputs = {
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
-        for name, shape in names.items()
+        for name, shape in shapes.items()
     }
     asked = sorted({i for positions in teachers.values() for i in positions})
     answers = {i: FrozenModel(members[i].model, name=f"member_{i}")(inputs) for i in asked}
@@ -240,10 +240,13 @@ def check_same_tokens(
     Raises:
         UserError: They don't.
     """
-    if (here.vocab, here.lower_case) != (there.vocab, there.lower_case):
+    ours, theirs = here.settings, there.settings
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if here.vocab != there.vocab or set(differ) - set(CUTTING):
         reason = "another vocabulary"
-    elif here.max_length != there.max_length:
-        reason = f"data.max_length {here.max_length}, not {there.max_length}, and so other batches"
+    elif differ:
+        key = differ[0]
+        reason = f"data.{key} {ours[key]}, not {theirs[key]}, and so other batches"
     else:
         return
     raise UserError(

@@ -1,6 +1,5 @@
 """Folders with a TensorFlow checkpoint: what Google's and Model Garden's have in common."""
 
-import re
 import shutil
 import tempfile
 import weakref
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.pretrained.config_file import read_json
+from mtdnn_tf.pretrained.tokenizer_files import missing_vocab
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # Only object-based (TF2) checkpoints have it.
 
@@ -119,31 +118,21 @@ def missing_files(folder: Path, config_file: str) -> list[str]:
     path = find_checkpoint(folder)
     index = "bert_model.ckpt.index" if path is None else f"{path.name}.index"
     data = index.removesuffix("index") + "data-00000-of-00001"
-    missing = [name for name in (config_file, index, "vocab.txt") if not (folder / name).is_file()]
+    missing = [name for name in (config_file, index) if not (folder / name).is_file()]
+    missing += missing_vocab(folder)
     if path is not None and not list(folder.glob(f"{path.name}.data-*-of-*")):
         missing.append(data)
     return missing
 
 
-def lower_case(folder: Path) -> bool:
-    """Whether text is lower-cased before the vocabulary is used.
-
-    `do_lower_case` of `tokenizer_config.json` or `bert_config.json` decides; without it, whether
-    the folder's name says `uncased` or `cased`, as those of the releases do.
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder's checkpoint.
 
     Raises:
-        UserError: None of them says.
+        UserError: There is none.
     """
-    for path in (folder / "tokenizer_config.json", folder / "bert_config.json"):
-        if path.is_file() and isinstance(value := read_json(path).get("do_lower_case"), bool):
-            return value
-    name = folder.resolve().name.lower()
-    if match := re.search(r"(un)?cased", name):
-        return match[1] is not None
-    raise UserError(
-        f"{folder}: no file says do_lower_case, and the folder's name has neither 'uncased' nor "
-        "'cased'; set encoder.lower_case (of the converter: --lower_case) to true or false"
-    )
+    path = read_checkpoint(folder).path
+    return [path.with_name(f"{path.name}.index"), *folder.glob(f"{path.name}.data-*-of-*")]
 
 
 def _line(error: Exception) -> str:

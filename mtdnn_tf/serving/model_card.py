@@ -1,8 +1,9 @@
 """The page that goes with an exported model."""
 
 from importlib.metadata import version
+from typing import Any
 
-from mtdnn_tf.config import Experiment
+from mtdnn_tf.config import Experiment, limit_of
 from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
@@ -43,14 +44,14 @@ it {precision}.
 {metrics}
 ## Training data
 
-| split | examples | SHA-256 of rows and settings |
-| --- | ---: | --- |
+| split | examples | cut | median length | longest | SHA-256 of rows and settings |
+| --- | ---: | ---: | ---: | ---: | --- |
 {data}
 ## Encoder and licence
 
-Started from {encoder}; texts are cut at {length} word pieces. The
+Started from {encoder}; texts are cut at {limit}. The
 licence of the encoder, and those of the data, apply to this model. {licence}
-"""
+{source}"""
 
 IN_8_BITS = "computes in bfloat16, and its matrices but for the embeddings are kept in 8 bits"
 
@@ -76,7 +77,7 @@ def model_card(
     experiment = loaded.experiment
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
-    start = experiment.init.run
+    source = directory.read_json(path) if (path := directory.source_file).is_file() else {}
     return CARD.format(
         name=name,
         number=number,
@@ -92,13 +93,33 @@ def model_card(
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
-            f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
+            f"| {split} | {' | '.join(_counts(of_split))} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()
         ),
-        encoder=f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`",
-        length=experiment.data.max_length,
+        encoder=_encoder(experiment, source.get("commit")),
+        limit=limit_of(experiment.data.max_length, experiment.data.windows),
         licence=_licence(directory),
+        source=_files(source.get("files", {})),
     )
+
+
+def _counts(of_split: dict[str, Any]) -> list[str]:
+    """Examples, how many are cut, and lengths in tokens; nothing of what an older run did not note."""
+    keys = ("examples", "cut", "median_length", "longest")
+    return [f"{of_split[key]:,}" if key in of_split else "" for key in keys]
+
+
+def _encoder(experiment: Experiment, commit: str | None) -> str:
+    start = experiment.init.run
+    name = f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`"
+    return f"{name}, whose encoder is of commit `{commit}` of the hub" if commit else name
+
+
+def _files(files: dict[str, str]) -> str:
+    if not files:
+        return ""
+    rows = "".join(f"| `{name}` | `{digest}` |\n" for name, digest in files.items())
+    return f"\n| file of the encoder | SHA-256 |\n| --- | --- |\n{rows}"
 
 
 def _licence(directory: RunDirectory) -> str:

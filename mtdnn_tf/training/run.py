@@ -42,7 +42,8 @@ class TrainingRun:
         strategy: The distribution strategy; by default the current one.
 
     Attributes:
-        experiment, directory: As given.
+        experiment: As given, with the pooling that `auto` came to.
+        directory: As given.
         strategy: As given, or the current one.
         is_new: Whether there was no run in the directory.
         workers: All processes of the run.
@@ -62,22 +63,25 @@ class TrainingRun:
         directory: RunDirectory,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        self.experiment, self.directory = experiment, directory
+        self.directory = directory
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = workers = Workers(self.strategy)
         self._settings = settings = experiment.training
         seed_everything(settings)
-        self.is_new = not self._is_there()
+        self.is_new = not self._is_there(experiment)
         if self.is_new:
             if workers.is_chief:
                 directory.make_room()
             start = find_start(experiment)
             config, self._tokenizer = start.config, start.tokenizer
-            self._licences = start.licences
+            self._start = start
+            pooling = start.pooling
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
             self._tokenizer = BertTokenizer.load(directory.path)
+            pooling = directory.read_experiment().encoder.settled_pooling
+        self.experiment = experiment = experiment.with_pooling(pooling)
         self.data = workers.chief_first(
             lambda: open_run_data(
                 experiment.heads,
@@ -94,9 +98,10 @@ class TrainingRun:
             self.model = build_mtdnn(
                 config,
                 experiment.heads,
-                pooling=experiment.encoder.pooling,
+                pooling=pooling,
                 dtype=settings.precision,
                 recompute=settings.recompute,
+                windows=experiment.data.windows > 1,
             )
             self.schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self.schedule)
@@ -119,6 +124,8 @@ class TrainingRun:
             self.average.variables if self.average else None,
         )
         if self.is_new:
+            for note in start.notes:
+                logging.info("%s", note)
             logging.info("%s", start.fill(self.model))
             if self.average:
                 self.average.start()
@@ -140,13 +147,13 @@ class TrainingRun:
             )
             self.teaching.begin(self.count("epochs_evaluated"))
 
-    def _is_there(self) -> bool:
+    def _is_there(self, experiment: Experiment) -> bool:
         """Whether the directory holds a run; no worker goes on before all have looked.
 
         Raises:
             UserError: The workers do not share the directory, or were not given the same settings.
         """
-        settings = json.dumps(fixed_settings(self.experiment), sort_keys=True)
+        settings = json.dumps(fixed_settings(experiment), sort_keys=True)
         self.workers.check_same(settings, "the settings")
         there = self.workers.gather(self.directory.exists)
         if len(set(there)) > 1:
@@ -164,7 +171,9 @@ class TrainingRun:
             config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
-            for path in self._licences:
+            if source := self._start.source():
+                write_atomically(directory.source_file, json.dumps(source, indent=2) + "\n")
+            for path in self._start.licences:
                 shutil.copyfile(path, directory.encoder / path.name)
             self._tokenizer.save(directory.path)
             write_atomically(directory.data_file, json.dumps(self.data.summary(), indent=2))
