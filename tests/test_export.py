@@ -1,5 +1,6 @@
 """The exported model: loaded as the model server loads it, it answers as the model in memory."""
 
+import hashlib
 import json
 import random
 import re
@@ -61,7 +62,7 @@ def workdir(minilm_dir, tmp_path_factory):
         folder, batch={"rows": 4, "length": 96}, training={"epochs": 1, "learning_rate": 0.01}
     )
     vocab = BertTokenizer.from_file(minilm_dir / "vocab.txt").vocab
-    write_encoder(folder / "encoder", vocab=vocab)
+    write_encoder(folder / "encoder", vocab=vocab, unused=6)
     (folder / "encoder" / "LICENSE.txt").write_text("Do what you like.")
     add_answers(path)
     tree = yaml.safe_load(path.read_text())
@@ -269,12 +270,13 @@ def test_the_batch_is_dimension_0_everywhere(server):
             assert tensor.tensor_shape.dim[0].size == -1, (name, tensor)
 
 
-def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server):
+def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server, loaded):
     with pytest.raises(ServingError, match="task: expected one of answers, check, "):
         ask(server, "serving_default", task=["mod"], sentence1=["a"], sentence2=[""])
     with pytest.raises(ServingError, match=r"expected \[SEP\], id 102, in each"):
         ask(server, "mood_tokens", token_ids=[[101, 7, 102], [101, 7, 7]])
-    for ids in ([101, -1, 102], [101, 10**6, 102]):
+    unused = loaded.tokenizer.vocab_size  # The first row of the table that no piece has.
+    for ids in ([101, -1, 102], [101, unused, 102], [101, 10**6, 102]):
         with pytest.raises(ServingError, match="token_ids: expected ids of the vocabulary"):
             ask(server, "mood_tokens", token_ids=[ids])
     for columns in ((1, 3, 3), (3, 1, 3), (3, 3, 1)):
@@ -456,7 +458,7 @@ def test_every_record_of_the_warm_up_runs(exported, server):
     assert sorted(ran) == sorted((name, size) for name in names for size in (1, 32))
 
 
-def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
+def test_task_specs_labels_and_a_card_are_beside_the_model(workdir, exported, loaded):
     specs = json.loads((exported / "assets/tasks.json").read_text())
     assert specs == {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
     labels = json.loads((exported / "assets/labels.json").read_text())
@@ -468,6 +470,9 @@ def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
     assert "/v1/models/tiny:predict" in card
     assert "| mood dev | 32 | accuracy |" in card
     assert "The encoder's is in `ENCODER_LICENSE.txt`." in card
+    for name in ("model.safetensors", "vocab.txt", "config.json"):
+        digest = hashlib.sha256((workdir.parent / "encoder" / name).read_bytes()).hexdigest()
+        assert f"| `{name}` | `{digest}` |" in card
     assert (exported / "ENCODER_LICENSE.txt").read_text() == "Do what you like."
 
 
@@ -641,6 +646,7 @@ def test_a_card_names_the_signatures_that_there_are(workdir):
     assert "all_single" not in card
 
 
+<<<<<<< HEAD
 def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
     pairs = [("1a", "Text"), ("a/b", "a"), ("a.b", "a-c"), ("name", "inputs"), ("args", "match")]
     signatures = {}
@@ -652,3 +658,30 @@ def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
     found = Servable(tmp_path).signatures
     for number, fields in enumerate(pairs):
         assert set(found[f"task{number}"].inputs) == set(fields)
+=======
+def test_a_card_has_the_commit_of_the_hub_or_nothing_where_a_run_does_not_know(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    directory = RunDirectory(run)
+
+    def card():
+        experiment = directory.read_experiment()
+        return model_card(directory, experiment, "tiny", 1, "best", "float32")
+
+    source = json.loads(directory.source_file.read_text()) | {"commit": "0123abc"}
+    directory.source_file.write_text(json.dumps(source))
+    assert "whose encoder is of commit `0123abc` of the hub" in card()
+    directory.source_file.unlink()  # As in a run of an older version.
+    assert "of the hub" not in card()
+    assert "| file of the encoder |" not in card()
+
+
+@pytest.mark.parametrize("name", ["encode", "all_pair", "mood_tokens"])
+def test_a_task_that_is_called_as_a_signature_is_told(name, workdir, tmp_path, quick_save):
+    renamed = tmp_path / "renamed"
+    shutil.copytree(workdir, renamed)
+    config = renamed / "config.yaml"
+    config.write_text(re.sub(r"\bsame\b", name, config.read_text()))
+    with pytest.raises(UserError, match=f"the task '{name}' has the name of another signature"):
+        export(renamed, tmp_path / "tiny")
+    assert not (tmp_path / "tiny").exists()
+>>>>>>> h-folders
