@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,8 @@ def draw_subset(task: TaskSpec, store: TokenStore, subset: Subset) -> TokenStore
     """
     where = f"data.subsets.{task.name}"
     size = len(store.item_offsets) - 1
-    count = subset.count or int(size * (subset.fraction or 0))
+    part = Fraction(str(subset.fraction or 0))  # 0.29 as it is written, not the float next to it.
+    count = subset.count or int(size * part)
     if not 0 < count <= size:
         raise UserError(f"{where}: {count:,} examples, expected 1 to {size:,}, those there are")
     items = np.sort(np.random.default_rng([subset.seed, 5]).permutation(size)[:count])
