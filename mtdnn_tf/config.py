@@ -87,7 +87,7 @@ class Subset(Section):
 
     Attributes:
         count: How many examples (in a ranking task, queries).
-        fraction: Or which part of them, rounded down.
+        fraction: Or which part of them, rounded down: `0.29` of 100 is 29.
         seed: Which drawing.
     """
 
@@ -186,12 +186,16 @@ class BatchSettings(Section):
 class MixtureSettings(Section):
     """How tasks share an epoch.
 
+    Algorithm 1 of arXiv 1901.11504 is `mode: proportional` with `batch_by: task`: an epoch is every
+    example of every task once, an update is the mean loss of a batch of one task. The defaults see
+    the same examples, but an update is the mean loss of examples of all tasks.
+
     Attributes:
-        mode: `proportional` sees every example once an epoch (Algorithm 1 of arXiv 1901.11504); the
-            others draw from task i in proportion to: `temperature`, size^(1/temperature); `uniform`, 1;
-            `annealed`, size^a with a going linearly from 1 in the first epoch to `annealed_floor` in
-            the last; `weights`, the number given for it. No mode repeats an example of a task
-            before all of that task's examples were seen.
+        mode: `proportional` sees every example once an epoch; the others draw from task i in
+            proportion to: `temperature`, size^(1/temperature); `uniform`, 1; `annealed`, size^a with
+            a going linearly from 1 in the first epoch to `annealed_floor` in the last; `weights`,
+            the number given for it. No mode repeats an example of a task before all of that
+            task's examples were seen.
         temperature: For `temperature`; 2 is sampling by the square root of size.
         annealed_floor: For `annealed`, the exponent of the last epoch.
         weights: For `weights`: task name to relative number of examples.
@@ -234,9 +238,11 @@ class TrainingSettings(Section):
         average_decay: Dev splits are evaluated, and the best model saved, with an exponential moving
             average of the weights, of which a step keeps this part; 0.999 averages over about the
             last thousand steps. Null takes the weights as they are, as the papers do.
-        loss_reduction: What a batch's loss is: `task` is the sum over tasks of
-            `loss_weight` times the mean over that task's examples in the global batch; `example`
-            is the mean over all examples of `loss_weight` times their loss.
+        loss_reduction: What a batch's loss is: `example` is the mean over all examples in the
+            global batch of `loss_weight` times their loss; `task` is the sum over tasks of
+            `loss_weight` times the mean over that task's examples, so that in batches of several
+            tasks an example of a small task counts for many of a large one. With
+            `mixture.batch_by: task` the two are the same.
         precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables), or
             `mixed_float16` (the loss is scaled; a step whose gradient overflows is left out and
             halves the scale).
@@ -260,7 +266,7 @@ class TrainingSettings(Section):
     weight_decay: Annotated[StrictFloat, Field(ge=0)] = 0.01
     clip_norm: Annotated[StrictFloat, Field(gt=0)] | None = 1.0
     average_decay: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
-    loss_reduction: Literal["task", "example"] = "task"
+    loss_reduction: Literal["example", "task"] = "example"
     precision: Precision = "float32"
     recompute: StrictBool = False
     seed: Seed = 0

@@ -646,7 +646,6 @@ def test_a_card_names_the_signatures_that_there_are(workdir):
     assert "all_single" not in card
 
 
-<<<<<<< HEAD
 def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
     pairs = [("1a", "Text"), ("a/b", "a"), ("a.b", "a-c"), ("name", "inputs"), ("args", "match")]
     signatures = {}
@@ -658,14 +657,16 @@ def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
     found = Servable(tmp_path).signatures
     for number, fields in enumerate(pairs):
         assert set(found[f"task{number}"].inputs) == set(fields)
-=======
-def test_a_card_has_the_commit_of_the_hub_or_nothing_where_a_run_does_not_know(workdir, tmp_path):
+
+
+def test_a_card_has_the_commit_of_the_hub_or_nothing_where_a_run_does_not_know(
+    workdir, loaded, tmp_path
+):
     run = shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     directory = RunDirectory(run)
 
     def card():
-        experiment = directory.read_experiment()
-        return model_card(directory, experiment, "tiny", 1, "best", "float32")
+        return model_card(directory, loaded, "tiny", 1, "best", "float32")
 
     source = json.loads(directory.source_file.read_text()) | {"commit": "0123abc"}
     directory.source_file.write_text(json.dumps(source))
@@ -673,15 +674,3 @@ def test_a_card_has_the_commit_of_the_hub_or_nothing_where_a_run_does_not_know(w
     directory.source_file.unlink()  # As in a run of an older version.
     assert "of the hub" not in card()
     assert "| file of the encoder |" not in card()
-
-
-@pytest.mark.parametrize("name", ["encode", "all_pair", "mood_tokens"])
-def test_a_task_that_is_called_as_a_signature_is_told(name, workdir, tmp_path, quick_save):
-    renamed = tmp_path / "renamed"
-    shutil.copytree(workdir, renamed)
-    config = renamed / "config.yaml"
-    config.write_text(re.sub(r"\bsame\b", name, config.read_text()))
-    with pytest.raises(UserError, match=f"the task '{name}' has the name of another signature"):
-        export(renamed, tmp_path / "tiny")
-    assert not (tmp_path / "tiny").exists()
->>>>>>> h-folders

@@ -163,6 +163,7 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
         "training": {
             "epochs": 2,
             "learning_rate": 0.003,
+            "loss_reduction": "task",
             "steps_per_loop": 3,
             "checkpoint_every_steps": 6,
         },
