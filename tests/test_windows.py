@@ -17,8 +17,10 @@ from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.ensemble import Member, build_ensemble
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, ragged_inputs
 from mtdnn_tf.serving.signatures import ServedModel
 from mtdnn_tf.training.training import train
@@ -244,6 +246,16 @@ def test_packed_exported_and_by_hand_an_example_says_the_same(loaded, name, text
         assert len(vectors) == int(encoded.windows[0])
         mean = {"examples": tf.reduce_mean(vectors, axis=0, keepdims=True)}
         np.testing.assert_allclose(apply_head(head, mean, {}, training=False)[0], logits, atol=1e-5)
+
+
+def test_an_ensemble_reads_windows(loaded):
+    tasks = {name: loaded.tasks[name] for name in ("mood", "answers")}
+    member = Member(loaded.model, tasks, "run")
+    both = MTDNN(build_ensemble([member, member], tasks), loaded.experiment, loaded.tokenizer)
+    for name, texts in (("mood", LONG_TEXTS), ("answers", [("the boat .", t) for t in LONG_TEXTS])):
+        for one, other in zip(both.predict(name, texts), loaded.predict(name, texts), strict=True):
+            assert (one.label, one.rank) == (other.label, other.rank)
+            assert (one.probabilities or {}) == pytest.approx(other.probabilities or {}, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
