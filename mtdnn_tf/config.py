@@ -139,9 +139,10 @@ class DataSettings(Section):
             may have.
         windows: A longer one is read as up to so many windows of `max_length`, whose vectors are
             averaged; heads, losses and weights are of the example as before. What goes on in the next
-            window is the longer text of a pair, each time with the same part of the other. The windows
-            are spread evenly over it and overlap by a quarter at least; what is longer still is cut.
-            They go into one row of a batch. Not with SAN heads, which read words.
+            window is the longer text of a pair, each time with the whole other text, if that leaves a
+            quarter of the window, else with as much of it as without windows. They are spread evenly
+            and overlap by a quarter at least; what is longer still is cut. They go into one row of a
+            batch. Not with SAN heads, which read words.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         folds: Task name to the part of its training examples that is left out, as for the teachers of
             `distillation.cross_fitted`.

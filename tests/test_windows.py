@@ -17,17 +17,17 @@ from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.ensemble import Member, build_ensemble
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, ragged_inputs
-from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.serving.signatures import ServedModel
 from mtdnn_tf.training.training import train
 
-ONE, TWO = (BertTokenizer(VOCAB, max_length=length) for length in (12, 64))
+ONE = BertTokenizer(VOCAB, max_length=12)
 SEVERAL = BertTokenizer(VOCAB, max_length=12, windows=3)
 TEXT = st.lists(st.sampled_from(NOUNS), max_size=30)
-LONG = 3  # Windows of the runs here.
 
 
 # --- windows of a text ---
@@ -39,7 +39,8 @@ def windows_of(*texts, tokenizer=SEVERAL):
     found = []
     for ids in encoded.token_ids.to_list():
         words = [VOCAB[i] for i in ids]
-        assert words[0] == "[CLS]" and words[-1] == "[SEP]" and len(words) <= tokenizer.max_length
+        assert (words[0], words[-1]) == ("[CLS]", "[SEP]")
+        assert len(words) <= tokenizer.max_length
         ends = [n for n, word in enumerate(words) if word == "[SEP]"]
         found.append([words[a + 1 : b] for a, b in pairwise([0, *ends])])
     assert encoded.windows.numpy().tolist() == [len(found)]
@@ -48,7 +49,6 @@ def windows_of(*texts, tokenizer=SEVERAL):
 
 @given(TEXT)
 def test_windows_go_over_a_text_and_overlap_by_a_quarter(text):
-    text = [f"{word}" for word in text]
     found, is_cut = windows_of(text)
     assert is_cut == (len(text) > 10 + 2 * 8)
     if len(text) <= 10:
@@ -66,26 +66,26 @@ def test_windows_go_over_a_text_and_overlap_by_a_quarter(text):
 @given(TEXT, TEXT)
 def test_windows_of_a_pair_go_over_the_longer_text_with_the_same_of_the_other(a, b):
     found, _ = windows_of(a, b)
-    (whole, *_), _ = windows_of(a, b, tokenizer=ONE)
-    assert [len(text) for text in found[0]] == [len(text) for text in whole]
     longer = 0 if len(a) > len(b) else 1
+    other = (a, b)[1 - longer]
     if len(a) + len(b) <= 9:
         assert found == [[a, b]]
-    assert {tuple(window[1 - longer]) for window in found} == {tuple(whole[1 - longer])}
-    assert (len(found) > 1) == (len(a) + len(b) > 9)
+    elif len(other) > 7:  # It would leave less than a quarter of the nine.
+        ((cut, _),) = [w if longer else w[::-1] for w in windows_of(a, b, tokenizer=ONE)[0]]
+        other = cut
+    assert all(window[1 - longer] == other for window in found)
+    if len(a) + len(b) > 9:
+        assert len(found) > 1
+        assert all(len(window[0]) + len(window[1]) == 9 for window in found)
 
 
-@pytest.mark.parametrize("texts", [(TEXT,), (TEXT, TEXT)])
-def test_head_tail_windows_are_those_of_what_it_keeps(texts):
+def test_head_tail_windows_are_those_of_what_it_keeps():
     long = [NOUNS[n % 10] for n in range(40)]
     both_ends = BertTokenizer(VOCAB, max_length=12, windows=3, truncation="head_tail")
-    kept = [*long[:6], *long[-20:]]
-    if len(texts) == 1:
-        assert windows_of(long, tokenizer=both_ends) == (windows_of(kept)[0], True)
-    else:
-        kept = [*long[: 21 // 4], *long[-(21 - 21 // 4) :]]
-        other = [GOOD[0]]
-        assert windows_of(other, long, tokenizer=both_ends)[0][0][1] == kept[:8]
+    kept = [*long[:6], *long[-20:]]  # 10 + 2 * 8.
+    assert windows_of(long, tokenizer=both_ends) == (windows_of(kept)[0], True)
+    kept = [*long[:5], *long[-15:]]  # 8 + 2 * 6 beside a word.
+    assert windows_of(GOOD[:1], long, tokenizer=both_ends) == (windows_of(GOOD[:1], kept)[0], True)
 
 
 def test_mixed_rows_have_the_windows_they_have_alone():
@@ -100,7 +100,9 @@ def test_mixed_rows_have_the_windows_they_have_alone():
         assert mixed.token_ids.to_list() == [ids for e in alone for ids in e.token_ids.to_list()]
         assert mixed.type_ids.to_list() == [ids for e in alone for ids in e.type_ids.to_list()]
         for name in ("windows", "whole_lengths", "is_cut"):
-            assert getattr(mixed, name).numpy().tolist() == [int(getattr(e, name)) for e in alone]
+            assert getattr(mixed, name).numpy().tolist() == [
+                getattr(one, name).numpy()[0] for one in alone
+            ]
 
 
 # --- stores and batches ---
@@ -110,7 +112,8 @@ def test_mixed_rows_have_the_windows_they_have_alone():
 def config(tmp_path_factory):
     path = write_experiment(
         tmp_path_factory.mktemp("windows"),
-        data={"max_length": 9, "windows": LONG},
+        data={"max_length": 12, "windows": 3},
+        batch={"rows": 4, "length": 96},
         training={"epochs": 1, "deterministic": False},
     )
     add_answers(path)
@@ -212,8 +215,6 @@ def test_with_one_window_batches_are_as_they_were(stores):
 def loaded(config):
     workdir = config.parent / "run"
     train(load_experiment(config, []), workdir)
-    data = RunDirectory(workdir).read_json(workdir / "data.json")
-    assert data["same/train"]["cut"] < data["same/train"]["examples"]
     return mtdnn_tf.load(workdir)
 
 
@@ -245,6 +246,16 @@ def test_packed_exported_and_by_hand_an_example_says_the_same(loaded, name, text
         assert len(vectors) == int(encoded.windows[0])
         mean = {"examples": tf.reduce_mean(vectors, axis=0, keepdims=True)}
         np.testing.assert_allclose(apply_head(head, mean, {}, training=False)[0], logits, atol=1e-5)
+
+
+def test_an_ensemble_reads_windows(loaded):
+    tasks = {name: loaded.tasks[name] for name in ("mood", "answers")}
+    member = Member(loaded.model, tasks, "run")
+    both = MTDNN(build_ensemble([member, member], tasks), loaded.experiment, loaded.tokenizer)
+    for name, texts in (("mood", LONG_TEXTS), ("answers", [("the boat .", t) for t in LONG_TEXTS])):
+        for one, other in zip(both.predict(name, texts), loaded.predict(name, texts), strict=True):
+            assert (one.label, one.rank) == (other.label, other.rank)
+            assert (one.probabilities or {}) == pytest.approx(other.probabilities or {}, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -285,10 +296,10 @@ def test_a_row_of_word_pieces_is_one_window(loaded, signatures):
 
 def test_heads_that_read_words_and_rows_that_are_too_short_are_refused(config):
     assignments = ["tasks.same.head=san"]
-    with pytest.raises(UserError, match="tasks.same.head is san, which reads words, and data.win"):
-        load_experiment(config, assignments)
     with pytest.raises(
-        UserError, match="batch.length 26 is under data.max_length 9 times data.win"
+        UserError, match=r"tasks\.same.head is san, which reads words, and data\.win"
     ):
-        load_experiment(config, ["batch.length=26"])
-    assert load_experiment(config, ["batch.length=null"]).batch_length == 27
+        load_experiment(config, assignments)
+    with pytest.raises(UserError, match=r"length 35 is under data\.max_length 12 times data\.win"):
+        load_experiment(config, ["batch.length=35"])
+    assert load_experiment(config, ["batch.length=null"]).batch_length == 36

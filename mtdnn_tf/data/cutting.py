@@ -33,8 +33,9 @@ def keep(
 
     How many pieces of each text of a pair a window has is what `longest_first` says. With several
     windows the longer text (the second where both are equal) goes on in the next ones, each with the
-    same pieces of the other text: as many windows as it takes, spread evenly over the text, so that
-    neighbours share a quarter of their pieces of it at least.
+    same pieces of the other text, which is whole where it leaves a quarter of the budget. There are as
+    many windows as it takes, spread evenly over the longer text, so that neighbours share a quarter of
+    their pieces of it at least.
 
     Of a text that does not fit so many windows, `longest_first` keeps the beginning, `head_tail` a
     quarter (rounded down) of what is kept from the beginning and the rest from the end.
@@ -46,11 +47,12 @@ def keep(
         most_windows: Most windows of an example.
     """
     lengths = [text.row_lengths() for text in texts]
-    if len(texts) == 1:
-        shares, goes_on = [tf.minimum(lengths[0], budget)], [True]
-    else:
-        shares = list(longest_first(lengths[0], lengths[1], budget))
-        goes_on = [lengths[0] > lengths[1], lengths[0] <= lengths[1]]
+    goes_on, shares = [True], [tf.minimum(lengths[0], budget)]
+    if len(texts) == 2:
+        length_a, length_b = lengths
+        goes_on = [length_a > length_b, length_a <= length_b]
+        share_of_pair = longest_first if most_windows == 1 else _shorter_whole
+        shares = list(share_of_pair(length_a, length_b, budget))
     steps = [share - share // 4 for share in shares]  # From one window to the next, at most.
     room = [
         share + (most_windows - 1) * tf.where(of_text, step, 0)
@@ -87,6 +89,18 @@ def longest_first(
     half_a = budget // 2 + odd_token
     kept_a = tf.minimum(length_a, tf.maximum(half_a, budget - length_b))
     return kept_a, tf.minimum(length_b, budget - kept_a)
+
+
+def _shorter_whole(
+    length_a: tf.Tensor, length_b: tf.Tensor, budget: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`longest_first`, but with the shorter text whole where it leaves a quarter of the budget."""
+    shorter, longer = tf.minimum(length_a, length_b), tf.maximum(length_a, length_b)
+    half = tf.minimum(*longest_first(length_a, length_b, budget))
+    shorter = tf.where(shorter <= budget - budget // 4, shorter, half)
+    longer = tf.minimum(longer, budget - shorter)
+    is_a = length_a > length_b
+    return tf.where(is_a, longer, shorter), tf.where(is_a, shorter, longer)
 
 
 def _cut(pieces: tf.RaggedTensor, kept: tf.Tensor, truncation: Truncation) -> tf.RaggedTensor:
