@@ -44,6 +44,7 @@ FREE_SETTINGS = {
     "training.checkpoint_every_steps",
 }
 _COMMAND = "# Begun by: "
+_END = "# The end."  # A config that was cut off would be read with defaults for what it lacks.
 # What never changes after a run has begun; `files.json` has their hashes.
 FIXED_FILES = ("data.json", "encoder/config.json", "tokenizer.json", "vocab.txt")
 
@@ -151,7 +152,7 @@ class RunDirectory:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
         command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
         text = yaml_text(saved_tree(experiment))
-        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}")
+        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}{_END}\n")
         self._begun.unlink(missing_ok=True)
 
     def write_hashes(self) -> None:
@@ -160,9 +161,11 @@ class RunDirectory:
         write_atomically(self._files_file, json.dumps(hashes, indent=2) + "\n")
 
     def _check_files(self) -> None:
-        """Compares the `FIXED_FILES` with what was noted; runs of earlier versions have no note."""
+        """Checks that the small files are whole; runs of earlier versions have nothing to check by."""
         if not self._files_file.exists():
             return
+        if not self.config_file.read_bytes().rstrip().endswith(_END.encode()):
+            raise UserError(f"{self.config_file} is cut off: its last line is not {_END!r}")
         for name, noted in self.read_json(self._files_file).items():
             if self._hash(name) != noted:
                 raise UserError(

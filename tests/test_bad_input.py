@@ -284,7 +284,7 @@ def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(tmp
     assert run("train", f"--config={path}", f"--workdir={workdir}").returncode == 0
     tree = yaml.safe_load((workdir / "config.yaml").read_text())
     tree["tasks"]["other"] = tree["tasks"].pop("mood") | {"name": "other"}
-    (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     from mtdnn_tf.loading import load
 
     with pytest.raises(UserError) as caught:

@@ -244,7 +244,7 @@ def test_the_order_of_labels_does_not_matter_for_a_comparison(
     shutil.copytree(other, copy)
     tree = yaml.safe_load((copy / "config.yaml").read_text())
     tree["tasks"]["mood"]["labels"].reverse()
-    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     here = RunRecord(trained[0])
     mirrored, there = (
         {split.title: split.predictions for split in RunRecord(of).splits} for of in (copy, other)
@@ -344,7 +344,7 @@ def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, brow
     mood = tree["tasks"]["mood"]
     names = [f"mood_{number}" for number in range(tasks)]
     tree["tasks"] = {name: mood | {"name": name} for name in names}
-    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     text = (copy / "metrics.jsonl").read_text()
     records = list(map(json.loads, text.splitlines()))
     for record in records:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tiny import error_line, numbers, run, write_experiment
+
+from mtdnn_tf.checkpoint_folder import CheckpointFolder
 
 # Stands in for `python -m mtdnn_tf.train`: kills itself with -9 at one call of one function.
 KILLER = """
@@ -129,6 +132,37 @@ def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp
         p.name for p in (tmp_path / "run").rglob("*") if "temp" in p.name or "partial" in p.name
     ]
     assert left == []
+
+
+def newest(workdir, which):
+    return CheckpointFolder(workdir / "checkpoints" / which).newest_first()[0]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(experiment, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    (workdir / "checkpoints/last/checkpoint").unlink()
+    path = newest(workdir, "last")
+    (data,) = path.parent.glob(f"{path.name}.data-*")
+    os.truncate(data, 1000)
+    done = run("train", f"--config={experiment}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "is taken in its place" in line]
+    assert str(path) in line
+    assert_equal_runs(unbroken, workdir)
+
+
+def test_a_run_that_lost_its_best_checkpoint_says_so(experiment, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    newest(workdir, "best").with_suffix(".index").write_bytes(b"")
+    flags = [f"--config={experiment}", f"--workdir={workdir}"]
+    done = run("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"{workdir} has lost its best checkpoint" in done.stderr
+    done = run("evaluate", f"--workdir={workdir}")
+    assert done.returncode == 1
+    assert str(newest(workdir, "best")) in error_line(done)
 
 
 @pytest.mark.long

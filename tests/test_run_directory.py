@@ -54,6 +54,14 @@ def test_damaged_hashes_are_told(content, directory):
         directory.read_experiment()
 
 
+def test_a_config_that_is_cut_off_is_told(directory):
+    """Its sections that are gone would be read as defaults."""
+    text = directory.config_file.read_text()
+    directory.config_file.write_text(text[: text.index("encoder:")])
+    with pytest.raises(UserError, match=r"config\.yaml is cut off: its last line is not"):
+        directory.read_experiment()
+
+
 def test_a_name_with_a_comma_is_refused_before_anything_is_written(tmp_path):
     message = r"cannot use the workdir .*a,b: ',' stands between"
     with pytest.raises(UserError, match=message), RunDirectory(tmp_path / "a,b").locked():
