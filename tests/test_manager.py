@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import ClassVar
 
 import grpc
@@ -279,12 +280,12 @@ def test_a_model_is_said_to_be_loading_until_it_is_there(tmp_path, monkeypatch):
     manager, _ = managed(tmp_path, "model_version_policy { all { } }")
     said = []
 
-    def status():
-        return manager.status(spec())
-
     def ask():
-        latest, second = spec(), spec(version=2)
-        for asked in (manager.using(latest).__enter__, manager.using(second).__enter__, status):
+        for asked in (
+            partial(answer, manager),
+            partial(answer, manager, version=2),
+            partial(states, manager),
+        ):
             with pytest.raises(ServingError) as caught:
                 asked()
             said.append(str(caught.value))

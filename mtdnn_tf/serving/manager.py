@@ -216,7 +216,8 @@ class ModelManager:
         """The states of a model's versions, the newest first, or of the one that is asked for.
 
         Raises:
-            ServingError: There is no such model, version or label, or no version is loaded yet.
+            ServingError: There is no such model, version or label, or the versions that were there at
+                the start are still loading.
         """
         with self._changed:
             if not spec.name:
@@ -224,7 +225,7 @@ class ModelManager:
                     grpc.StatusCode.INVALID_ARGUMENT, "Missing model name in request."
                 )
             model = self._models.get(spec.name)
-            if model and not model.polled and not model.available():
+            if model and not model.polled:
                 raise _still_loading(spec)
             if not model or not model.versions:
                 raise ServingError(
