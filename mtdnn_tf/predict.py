@@ -34,7 +34,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     task = loaded.task(values.task)
     with input_file(values.input) as path:
         rows = read_inputs(task, path)
-    logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
+    logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer.encode))
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
     deliver(records, values.output)
     return 0

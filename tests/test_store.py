@@ -100,6 +100,6 @@ def test_a_damaged_store_is_named(task, tmp_path, tokenizer):
 def test_no_rows_are_no_tokens(task, tokenizer, tmp_path):
     rows = read_split(task, "train", tmp_path / "data")
     empty = type(rows)(texts={"a": [], "b": []}, labels=None, uids=[], skipped=0)
-    store = tokenize_rows(task, empty, tokenizer)
+    store = tokenize_rows(task, empty, tokenizer.encode)
     assert len(store) == 0
     assert store.offsets.tolist() == [0]

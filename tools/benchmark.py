@@ -99,7 +99,9 @@ def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
     stores = []
     for name in TASKS:
         task = builtin_tasks()[name]
-        stores.append(tokenize_rows(task, read_split(task, "train", Path(data_dir)), tokenizer))
+        stores.append(
+            tokenize_rows(task, read_split(task, "train", Path(data_dir)), tokenizer.encode)
+        )
     roots = np.sqrt([len(store) for store in stores])
     draw = np.random.default_rng(0)
     parts = []

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.data.sources import Rows, content_hash, read_split
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.data.tokenizer import BertTokenizer, Encode
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
@@ -21,12 +22,19 @@ FORMAT = 2  # Part of the key: raise it when what is stored, or how text is read
 _CHUNK = 4096
 
 
-def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
-    """Tokenises rows in memory."""
+def tokenize_rows(task: TaskSpec, rows: Rows, encode: Encode) -> TokenStore:
+    """Tokenises rows in memory.
+
+    Args:
+        task: The task.
+        rows: Its rows.
+        encode: `BertTokenizer.encode`, or the same as a graph.
+    """
     ids, types, lengths = [], [], [np.zeros(1, np.int64)]
     columns = [rows.texts[field] for field in task.fields]
     for start in range(0, len(rows.uids), _CHUNK):
-        token_ids, type_ids = tokenizer.encode(*(c[start : start + _CHUNK] for c in columns))
+        chunk = (tf.constant(c[start : start + _CHUNK], tf.string) for c in columns)
+        token_ids, type_ids = encode(*chunk)
         ids.append(token_ids.flat_values.numpy())
         types.append(type_ids.flat_values.numpy())
         lengths.append(token_ids.row_lengths().numpy())
@@ -66,7 +74,7 @@ def open_store(
             logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
     else:
         rows = read_split(task, split, data_dir, on_bad_row, tfds_dir)
-        store = tokenize_rows(task, rows, tokenizer)
+        store = tokenize_rows(task, rows, tokenizer.encode)
         logging.info("%s/%s: tokenized %d examples into %s", task.name, split, len(store), folder)
         try:
             _write(store, key, folder)

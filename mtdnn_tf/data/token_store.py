@@ -59,6 +59,15 @@ class TokenStore:
             return np.arange(len(self) + 1)
         return np.searchsorted(self.groups, np.arange(self.groups[-1] + 2))
 
+    @property
+    def first_of_query(self) -> np.ndarray:
+        """The position of the first candidate of the same query, of itself in other tasks.
+
+        [examples] int32.
+        """
+        number = np.arange(len(self)) if self.groups is None else self.groups
+        return self.item_offsets[:-1][number].astype(np.int32)
+
     def joined(self, unlabelled: "TokenStore") -> "TokenStore":
         """A store of these examples and of others without labels after them.
 

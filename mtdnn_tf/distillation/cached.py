@@ -77,7 +77,7 @@ class CachedTeachers:
                 np.concatenate([self._read(task, run, *split) for split in splits.items()])
                 for run in runs
             ],
-            first_of_query(splits["train"]),
+            splits["train"].first_of_query,
             self._settings.of_task(task.name).temperature,
             weights=self._shares(task, runs) if self._settings.cross_fitted else None,
             of_logits=task.name in self._settings.logits_taught,
@@ -154,10 +154,3 @@ def _check_same_rows(run: str, task: str, whole: TokenStore) -> None:
             f"distillation.cross_fitted: {run} was trained on other rows of {task}/train than are there "
             "now, so which of them it did not see is not known; train it again"
         )
-
-
-def first_of_query(store: TokenStore) -> np.ndarray | None:
-    """The position of the first candidate of the same query, [examples] int32."""
-    if store.groups is None:
-        return None
-    return store.item_offsets[:-1][store.groups].astype(np.int32)

@@ -13,7 +13,6 @@ from absl import logging
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_dev
 from mtdnn_tf.distillation.averaging import averaged_logits
-from mtdnn_tf.distillation.cached import first_of_query
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.labelling import label
 from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
@@ -177,6 +176,6 @@ class RecipeRun:
             runner = LogitsRunner(model, evaluation_shape(loaded.experiment), self._strategy)
             answers.append(runner.run([(of_split, store) for of_split, _, store in sources]))
         for (_, split, store), *of_runs in zip(sources, *answers, strict=True):
-            logits = averaged_logits(spec, of_runs, first_of_query(store)).numpy()
+            logits = averaged_logits(spec, of_runs, store.first_of_query).numpy()
             write_predictions(self.ensemble() / f"{task}_{split}.tsv", spec, store, logits)
         names.write_text(yaml.safe_dump(fingerprints), encoding="utf-8")

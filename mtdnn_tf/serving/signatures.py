@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 
 from mtdnn_tf.loading import MTDNN
-from mtdnn_tf.modeling import BertEncoder, apply_head, encoder_of, heads_of, input_shapes
+from mtdnn_tf.modeling import BertEncoder, encoder_of
+from mtdnn_tf.ragged import Kept, RaggedModel, ragged_features
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import relevance_of
 
 Outputs = dict[str, tf.Tensor]
-Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
 MIXED, ENCODE = "serving_default", "encode"
 TOGETHER = {"all_single": 1, "all_pair": 2}  # Texts that the tasks of a signature take.
 TOKENS = "{}_tokens"
@@ -42,9 +42,8 @@ class ServedModel:
     def __init__(self, loaded: MTDNN, *, freeze: bool = False, int8: bool = False) -> None:
         self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self._encoder = encoder_of(loaded.model)
-        self._heads = heads_of(loaded.model)
         self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
-        self._encoded = _encoding(self._encoder, self._kept)
+        self._ragged = RaggedModel(loaded.model, self._kept)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -90,17 +89,12 @@ class ServedModel:
 
     def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
         head = self._loaded.head(task.name)
-        return answers(head, self._logits([head], features)[head.name])
-
-    def _logits(self, heads: Sequence[TaskSpec], features: Outputs) -> Outputs:
-        encoded = self._encoded(features)
-        return {
-            head.name: apply_head(self._heads[head.name], encoded, features, training=False)
-            for head in heads
-        }
+        return answers(head, self._ragged.logits([head.name], features)[head.name])
 
     def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
-        logits = self._logits(tasks, ragged_features(*self._tokenizer.encode(*texts)))
+        names = [task.name for task in tasks]
+        features = ragged_features(*self._tokenizer.encode(*texts))
+        logits = self._ragged.logits(names, features)
         return {
             f"{task.name}_{name}": value
             for task in tasks
@@ -109,7 +103,7 @@ class ServedModel:
 
     def _encode(self, sentence1: tf.Tensor) -> Outputs:
         features = ragged_features(*self._tokenizer.encode(sentence1))
-        encoded = self._encoded(features)
+        encoded = self._ragged.encoded(features)
         tokens = tf.cast(encoded["sequence"], tf.float32)
         return {
             "cls": tf.gather(tokens, features["first_slot"]),
@@ -138,7 +132,8 @@ class ServedModel:
             encoded = self._tokenizer.encode_mixed(sentence1, sentence2, is_pair)
         else:
             encoded = self._tokenizer.encode(sentence1)
-        logits = self._logits(self._loaded.experiment.heads, ragged_features(*encoded))
+        heads = [head.name for head in self._loaded.experiment.heads]
+        logits = self._ragged.logits(heads, ragged_features(*encoded))
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
 
 
@@ -165,42 +160,6 @@ def _in_8_bits(kernel: keras.Variable) -> Callable[[], tf.Tensor]:
     whole = tf.Variable(tf.cast(tf.round(matrix / scale), tf.int8), trainable=False)
     scale = tf.Variable(scale, trainable=False)
     return lambda: tf.cast(tf.cast(whole, tf.float32) * scale, kernel.dtype)
-
-
-def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs], Outputs]:
-    """An encoder as one function that all signatures call, so that its graph is there once."""
-
-    def run(features: Outputs) -> Outputs:
-        values = [(variable, give()) for variable, give in kept]
-        with keras.StatelessScope(state_mapping=values):
-            return encoder(features, training=False)
-
-    shapes = input_shapes("ragged")
-    specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
-    return tf.function(run, autograph=False).get_concrete_function(specs)
-
-
-def ragged_features(token_ids: tf.RaggedTensor, type_ids: tf.RaggedTensor) -> dict[str, tf.Tensor]:
-    """The ragged form of `BertEncoder`'s input, in the graph.
-
-    Args:
-        token_ids: [n, (tokens)] int32, no row empty.
-        type_ids: The same of segment ids.
-    """
-    lengths = tf.cast(token_ids.row_lengths(), tf.int32)
-    first_slot = tf.cast(token_ids.row_starts(), tf.int32)
-    row_ids = tf.cast(token_ids.value_rowids(), tf.int32)
-    slots = tf.range(tf.size(row_ids))
-    position = tf.range(tf.maximum(tf.reduce_max(lengths), 0))  # The maximum of nothing is below 0.
-    inside = position < lengths[:, tf.newaxis]
-    return {
-        "token_ids": token_ids.flat_values,
-        "type_ids": type_ids.flat_values,
-        "position_ids": slots - tf.gather(first_slot, row_ids),
-        "row_ids": row_ids,
-        "grid": tf.where(inside, first_slot[:, tf.newaxis] + position, -1),
-        "first_slot": first_slot,
-    }
 
 
 def without_padding(
