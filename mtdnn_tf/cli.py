@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags, logging
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.training.signals import Interrupted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,6 +42,9 @@ def run(
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except Interrupted as interrupted:
+            print(interrupted, file=sys.stderr)
+            return interrupted.exit_code
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except BrokenPipeError:

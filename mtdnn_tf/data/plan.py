@@ -7,7 +7,7 @@ import numpy as np
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.batch import Batch, BatchShape, build_batch, example_weights
-from mtdnn_tf.data.mixture import batch_order, plan_epoch, row_order
+from mtdnn_tf.data.mixture import EpochOrder, batch_order, plan_epoch, row_order
 from mtdnn_tf.data.packing import PackedEpoch, pack_epoch
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
@@ -54,12 +54,27 @@ class TrainingPlan:
         """Steps of the whole run."""
         return int(self.epoch_ends[-1])
 
+    def _orders(self, number: int) -> list[EpochOrder]:
+        training = self._experiment.training
+        mixture = self._experiment.mixture
+        return plan_epoch(mixture, self._sizes, training.seed, number, training.epochs)
+
+    def items_from(self, epoch: int) -> dict[str, np.ndarray]:
+        """Task name to the items that an epoch or a later one holds, each once and ascending.
+
+        Args:
+            epoch: The first epoch, from 0; one that there is.
+        """
+        epochs = range(epoch, self._experiment.training.epochs)
+        orders = [order for number in epochs for order in self._orders(number)]
+        task = np.concatenate([order.task for order in orders])
+        index = np.concatenate([order.index for order in orders])
+        return {name: np.unique(index[task == i]) for i, name in enumerate(self.stores)}
+
     def _epoch(self, number: int) -> PackedEpoch:
         seed = self._experiment.training.seed
-        epochs = self._experiment.training.epochs
-        orders = plan_epoch(self._experiment.mixture, self._sizes, seed, number, epochs)
         return pack_epoch(
-            orders,
+            self._orders(number),
             [store.lengths for store in self.stores.values()],
             item_offsets=self._item_offsets,
             rows=self._experiment.batch.rows,

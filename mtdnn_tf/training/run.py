@@ -23,7 +23,6 @@ from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
-    seed_everything,
     uses_xla,
 )
 from mtdnn_tf.training.start import find_start
@@ -33,6 +32,8 @@ from mtdnn_tf.training.workers import Workers
 
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
+
+    To be made and used where the process is `reproducible`.
 
     Args:
         experiment: What to train.
@@ -64,7 +65,6 @@ class TrainingRun:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = workers = Workers(self.strategy)
         self._settings = settings = experiment.training
-        seed_everything(settings)
         self.is_new = not self._is_there()
         if self.is_new:
             if workers.is_chief:
