@@ -107,9 +107,10 @@ class CachedTeachers:
         shares = [held_out(run, task.name, whole)[here] for run in runs]
         seen_by_all = ~np.any(shares, axis=0)
         if seen_by_all.any():
+            first = str(uids[seen_by_all][0])
             raise UserError(
                 f"distillation.cross_fitted: {seen_by_all.sum():,} of {len(uids):,} examples of "
-                f"{task.name}/train, the first of them {uids[seen_by_all][0]!r}, were in the training "
+                f"{task.name}/train, the first of them {first!r}, were in the training "
                 f"data of every teacher; add teachers whose data.folds.{task.name} leave them out"
             )
         more = np.ones(len(self._data.unlabelled.get(task.name, ())), np.float32)

@@ -159,7 +159,7 @@ class SoftTargets:
         logits = self._logits(len(known))[rows]
         if (lacking := (known[rows] != uids) | np.isnan(logits[:, 0])).any():
             raise UserError(
-                f"the soft targets {self.folder} lack the example {uids[lacking][0]!r} of "
+                f"the soft targets {self.folder} lack the example {str(uids[lacking][0])!r} of "
                 f"{self._task.name}/{self._split}; label again"
             )
         return logits

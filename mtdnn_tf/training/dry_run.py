@@ -35,7 +35,7 @@ def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = No
     parameters = sum(math.prod(variable.shape) for variable in run.model.trainable_variables)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
-        f"{run.describe()}\n"
+        f"{run.plan.describe()}\n"
         f"{parameters:,} parameters; {STEPS} steps taken: loss {losses}\n"
         f"{seconds:.2f} s a step, {seconds * run.plan.total_steps / 3600:.1f} hours for all without "
         f"evaluation; {peak:.1f} GiB of main memory at most"

@@ -223,14 +223,3 @@ class TrainingRun:
             xla=uses_xla(self._settings),
             teaching=self.teaching,
         )
-
-    def describe(self) -> str:
-        """The size of the run in a line."""
-        plan = self.plan
-        sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
-        among = f" on {plan.replicas} replicas" if plan.replicas > 1 else ""
-        return (
-            f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
-            f"{plan.total_steps} steps of {self.experiment.batch.rows} rows of "
-            f"{plan.shape.length} slots{among}"
-        )

@@ -107,7 +107,7 @@ class TrainingLoop:
 
     def _describe(self) -> None:
         run, show = self._run, self._log.progress.print
-        show(run.describe())
+        show(run.plan.describe())
         if run.count("epochs_evaluated") == self._settings.epochs:
             show(f"{run.directory.path} is trained already")
         elif run.count("step"):
