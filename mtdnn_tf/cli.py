@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import local_path
+from mtdnn_tf.training.signals import Interrupted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -48,6 +49,9 @@ def run(
     def guarded(arguments: list[str]) -> int | None:
         try:
             return main(flags.FLAGS, arguments[1:])
+        except Interrupted as interrupted:
+            print(interrupted, file=sys.stderr)
+            return interrupted.exit_code
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except BrokenPipeError:

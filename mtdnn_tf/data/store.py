@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.config import limit_of
@@ -22,7 +23,7 @@ from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.sources import Rows, SplitReader, content_hash
 from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store
 from mtdnn_tf.data.token_store import TokenStore, subset_key
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.data.tokenizer import BertTokenizer, Encode
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
@@ -45,11 +46,21 @@ class _Tokens(NamedTuple):
     is_cut: np.ndarray
 
 
-def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
-    """Tokenises rows in memory."""
+def tokenize_rows(
+    task: TaskSpec, rows: Rows, tokenizer: BertTokenizer, encode: Encode | None = None
+) -> TokenStore:
+    """Tokenises rows in memory.
+
+    Args:
+        task: The task.
+        rows: Its rows.
+        tokenizer: The tokenizer.
+        encode: Its `encode_in_graph`; by default `encode`.
+    """
+    encode = encode or tokenizer.encode
     columns = [rows.texts[field] for field in task.fields]
     parts = [
-        _encode(tokenizer, [column[start : start + _CHUNK] for column in columns])
+        _encode(encode, [column[start : start + _CHUNK] for column in columns])
         for start in range(0, max(len(rows), 1), _CHUNK)
     ]
     tokens = _Tokens(*map(np.concatenate, zip(*parts, strict=True)))
@@ -83,8 +94,8 @@ def tell_cut(name: str, store: TokenStore, tokenizer: BertTokenizer) -> None:
         )
 
 
-def _encode(tokenizer: BertTokenizer, columns: Sequence[Sequence[str]]) -> _Tokens:
-    encoded = tokenizer.encode(*columns)
+def _encode(encode: Encode, columns: Sequence[Sequence[str]]) -> _Tokens:
+    encoded = encode(*(tf.constant(column, tf.string) for column in columns))
     return _Tokens(
         encoded.token_ids.flat_values.numpy(),
         encoded.type_ids.flat_values.numpy(),
@@ -223,7 +234,9 @@ class _Making(NamedTuple):
         of_examples: list[tuple[np.ndarray, ...]] = []
         progress = _Progress(f"{task.name}/{self.split}", reader)
         with writer.appending("token_ids", "type_ids") as (token_ids, type_ids):
-            for tokens in _in_threads(lambda texts: _encode(self.tokenizer, texts), pieces()):
+            for tokens in _in_threads(
+                lambda texts: _encode(self.tokenizer.encode, texts), pieces()
+            ):
                 token_ids.append(tokens.token_ids)
                 type_ids.append(tokens.type_ids)
                 of_examples.append(tokens[2:])

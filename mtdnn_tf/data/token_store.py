@@ -91,6 +91,15 @@ class TokenStore:
         lengths = self.whole_lengths
         return CutTexts(int(self.is_cut.sum()), int(np.median(lengths)), int(lengths.max()))
 
+    @property
+    def first_of_query(self) -> np.ndarray:
+        """The position of the first candidate of the same query, of itself in other tasks.
+
+        [examples] int32.
+        """
+        number = np.arange(len(self)) if self.groups is None else self.groups
+        return self.item_offsets[:-1][number].astype(np.int32)
+
     def joined(self, unlabelled: "TokenStore") -> "TokenStore":
         """A store of these examples and of others without labels after them.
 

@@ -15,6 +15,7 @@ from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, load
 from mtdnn_tf.modeling import input_shapes
+from mtdnn_tf.ragged import Features, RaggedModel
 from mtdnn_tf.tasks.spec import TaskSpec
 
 # What two tasks of the same name must share for their predictions to be averaged.
@@ -155,6 +156,32 @@ def build_ensemble(
     return keras.Model(inputs, outputs, name="ensemble", trainable=False)
 
 
+class RaggedEnsemble:
+    """An ensemble on ragged batches.
+
+    Args:
+        model: From `build_ensemble`, where all members that have a task are asked.
+        members: Its members.
+    """
+
+    def __init__(self, model: keras.Model, members: Sequence[Member]) -> None:
+        self._model = model
+        self._members = [(RaggedModel(member.model), member.tasks) for member in members]
+        self.has_windows = self._members[0][0].has_windows
+
+    def logits(self, heads: Sequence[str], features: Features) -> Features:
+        """See `mtdnn_tf.ragged.Ragged`."""
+        asked = [(model, [n for n in heads if n in tasks]) for model, tasks in self._members]
+        answers = [model.logits(names, features) for model, names in asked if names]
+        return {
+            name: self._model.get_layer(f"average_{name}")(
+                [of_member[name] for of_member in answers if name in of_member],
+                group=features["group"],
+            )
+            for name in heads
+        }
+
+
 def label_columns(task: TaskSpec, member: Member) -> list[int]:
     """Which output of a member's head is that of each of a task's labels.
 
@@ -229,7 +256,8 @@ def load_ensemble(
         tasks = dict(run.experiment.tasks) | tasks
     heads = {name: task for name, task in tasks.items() if task.has_head}
     experiment = first.experiment.model_copy(update={"tasks": tasks})
-    return MTDNN(build_ensemble(members, heads), experiment, first.tokenizer)
+    model = build_ensemble(members, heads)
+    return MTDNN(model, experiment, first.tokenizer, ragged=RaggedEnsemble(model, members))
 
 
 def check_same_tokens(

@@ -23,7 +23,6 @@ from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
-    seed_everything,
     uses_xla,
 )
 from mtdnn_tf.training.start import find_start
@@ -35,6 +34,8 @@ NO_SCORE = -1e9  # Of a run without a best checkpoint.
 
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
+
+    To be made and used where the process is `reproducible`.
 
     Args:
         experiment: What to train.
@@ -67,7 +68,6 @@ class TrainingRun:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = workers = Workers(self.strategy)
         self._settings = settings = experiment.training
-        seed_everything(settings)
         self.is_new = not self._is_there(experiment)
         if self.is_new:
             if workers.is_chief:
@@ -240,15 +240,4 @@ class TrainingRun:
             pieces=plan.pieces,
             xla=uses_xla(self._settings),
             teaching=self.teaching,
-        )
-
-    def describe(self) -> str:
-        """The size of the run in a line."""
-        plan = self.plan
-        sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
-        among = f" on {plan.replicas} replicas" if plan.replicas > 1 else ""
-        return (
-            f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
-            f"{plan.total_steps} steps of {self.experiment.batch.rows} rows of "
-            f"{plan.shape.length} slots{among}"
         )
