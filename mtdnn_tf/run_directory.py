@@ -197,10 +197,9 @@ class RunDirectory:
         Raises:
             UserError: They differ in something that changes results; names what.
         """
-        before = self.read_experiment()
+        there, here = fixed_settings(self.read_experiment()), fixed_settings(experiment)
         if experiment.encoder.pooling == "auto":
-            experiment = experiment.with_pooling(before.encoder.settled_pooling)
-        there, here = fixed_settings(before), fixed_settings(experiment)
+            here["encoder.pooling"] = there["encoder.pooling"]
         differences = [
             f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
             for key in {**there, **here}
