@@ -17,7 +17,7 @@ from absl import flags
 
 from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment_file import assignments, build_experiment
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.yaml_file import read_yaml
 
@@ -47,7 +47,7 @@ TEACHERS = (
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", "runs/demo", "Folder for the data and the runs.")
+    cli.define_path("workdir", "runs/demo", "Folder for the data and the runs.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
@@ -104,7 +104,6 @@ def _train(folder: Path, data_dir: Path) -> None:
     import tensorflow as tf
 
     from mtdnn_tf.distillation.labelling import label
-    from mtdnn_tf.distillation.recipe_file import assignments
     from mtdnn_tf.training.finetuning import finetune_experiment, single_task
     from mtdnn_tf.training.training import train
 

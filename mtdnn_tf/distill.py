@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("config", None, "The experiment, a YAML file.", required=True)
-    flags.DEFINE_string("workdir", None, "The student's run directory.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    cli.define_path("config", None, "The experiment, a YAML file.", required=True)
+    cli.define_path("workdir", None, "The student's run directory.", required=True)
+    cli.define_path("data_dir", None, "Folder that the tasks' file names start from.")
     flags.DEFINE_bool("label_only", False, "Write the cache of soft targets and stop.")
     flags.DEFINE_bool("report", True, "Write report.html into the student's directory at the end.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
-    flags.DEFINE_string("tfds_dir", None, "Folder of TFDS data; by default where the run found it.")
+    cli.define_paths("workdir", None, "The run directory; several are an ensemble.", required=True)
+    cli.define_path("data_dir", None, "Folder of the data; by default where the run found it.")
+    cli.define_path("tfds_dir", None, "Folder of TFDS data; by default where the run found it.")
     flags.DEFINE_list("tasks", [], "Tasks to evaluate; by default all.")
-    flags.DEFINE_string("output", None, "Write the metrics to this JSON file.")
-    flags.DEFINE_string("predictions", None, "Write a file of predictions a task and split here.")
+    cli.define_path("output", None, "Write the metrics to this JSON file.")
+    cli.define_path("predictions", None, "Write a file of predictions a task and split here.")
     cli.define_strategy_flags()
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     cli.define_precision_flag()

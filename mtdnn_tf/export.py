@@ -14,8 +14,8 @@ from mtdnn_tf import cli
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "The run directory.", required=True)
-    flags.DEFINE_string("export_dir", None, "The model's folder, for all versions.", required=True)
+    cli.define_path("workdir", None, "The run directory.", required=True)
+    cli.define_path("export_dir", None, "The model's folder, for all versions.", required=True)
     flags.DEFINE_integer("version", None, "By default one more than the highest.", lower_bound=1)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     flags.DEFINE_enum(

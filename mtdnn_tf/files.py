@@ -1,9 +1,29 @@
-"""Files that are either whole or as they were before."""
+"""Local paths, and files that are either whole or as they were before."""
 
 import os
+import re
 from pathlib import Path
 
 from mtdnn_tf.errors import UserError
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def local_path(text: str) -> str:
+    """A path that a user wrote, with `~` or `~user` at its beginning replaced by the home folder.
+
+    Raises:
+        ValueError: It is empty, of a user that there is not, or the address of something that is not
+            a local file.
+    """
+    if not text:
+        raise ValueError("expected a path, found none")
+    if found := SCHEME.match(text):
+        raise ValueError(f"only local files and folders are taken, no {found[0]}")
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError("there is no such user; a name that begins with ~ is written ./~")
+    return path
 
 
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:

@@ -17,10 +17,10 @@ from mtdnn_tf import cli
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("init_from", None, "The run to start from.", required=True)
-    flags.DEFINE_string("workdir", None, "Folder for a run directory a task.")
-    flags.DEFINE_string("config", None, "An experiment whose tasks and settings are used.")
-    flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    cli.define_path("init_from", None, "The run to start from.", required=True)
+    cli.define_path("workdir", None, "Folder for a run directory a task.")
+    cli.define_path("config", None, "An experiment whose tasks and settings are used.")
+    cli.define_path("data_dir", None, "Folder that the tasks' file names start from.")
     flags.DEFINE_list("tasks", [], "Tasks to fine-tune for; by default all.")
     flags.DEFINE_bool("dry_run", False, "Build everything, take a few steps, and write nothing.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from absl import logging
 
 from mtdnn_tf.config import Experiment, Precision
 from mtdnn_tf.data.sources import Rows
@@ -33,12 +34,18 @@ class MTDNN:
         tasks: Task name to its spec.
         tokenizer: The tokenizer it was trained with.
         experiment: The whole configuration of the run.
+        checkpoint: Where the run has, or had, these weights; None of several runs.
     """
 
     def __init__(
-        self, model: keras.Model, experiment: Experiment, tokenizer: BertTokenizer
+        self,
+        model: keras.Model,
+        experiment: Experiment,
+        tokenizer: BertTokenizer,
+        checkpoint: Path | None = None,
     ) -> None:
         self.model, self.experiment, self.tokenizer = model, experiment, tokenizer
+        self.checkpoint = checkpoint
         self.tasks: dict[str, TaskSpec] = dict(experiment.tasks)
         self.runner = LogitsRunner(model, evaluation_shape(experiment))
 
@@ -115,7 +122,7 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     )
     for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
         variable.assign(keras.ops.cast(trained.value, variable.dtype))
-    return MTDNN(model, loaded.experiment, loaded.tokenizer)
+    return MTDNN(model, loaded.experiment, loaded.tokenizer, loaded.checkpoint)
 
 
 def load(
@@ -129,8 +136,8 @@ def load(
         precision: What the model computes in; by default what it was trained in.
 
     Raises:
-        UserError: There is no run or no checkpoint, or the checkpoint's variables are not the
-            model's (lists what is missing and unexpected).
+        UserError: There is no run or no checkpoint, a file is damaged, or the checkpoint's variables
+            are not the model's (lists what is missing and unexpected).
     """
     if checkpoint not in ("best", "last"):
         raise UserError(f"checkpoint: expected best or last, found {checkpoint!r}")
@@ -145,5 +152,12 @@ def load(
         dtype=precision or experiment.training.precision,
         windows=experiment.data.windows > 1,
     )
-    Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
-    return MTDNN(model, experiment, tokenizer)
+    path = Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
+    if directory.is_in_use:
+        logging.warning(
+            "%s is in use by another process: this is its %s checkpoint so far, %s",
+            directory.path,
+            checkpoint,
+            path.name,
+        )
+    return MTDNN(model, experiment, tokenizer, path)

@@ -10,14 +10,13 @@ columns of other names are told by --columns; --header=false takes just the fiel
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.data.inputs import define_input_flags
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("workdir", None, "The run directory; several are an ensemble.", required=True)
+    cli.define_paths("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    define_input_flags()
-    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    cli.define_input_flags()
+    cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
     cli.define_precision_flag()

@@ -94,14 +94,17 @@ def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
 
     Args:
         records: See `format_predictions`.
-        output: `FILE.jsonl` or another file, which is a TSV; `-` is a TSV on standard output.
+        output: `FILE.jsonl` or another file, which is a TSV; `-` is a TSV on standard output, in
+            UTF-8 like the files, whatever the terminal shows.
 
     Raises:
         UserError: The file cannot be written.
     """
     text = format_predictions(records, output.endswith(".jsonl"))
     if output == "-":
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
     else:
         write_atomically(Path(output), text)
 

@@ -12,22 +12,18 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.errors import UserError
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("workdir", None, "The run directory; further ones to compare.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of the data; by default where the run found it.")
-    flags.DEFINE_string("output", None, "The page; by default report.html in the run directory.")
+    cli.define_paths("workdir", None, "The run directory; further ones to compare.", required=True)
+    cli.define_path("data_dir", None, "Folder of the data; by default where the run found it.")
+    cli.define_path("output", None, "The page; by default report.html in the run directory.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from mtdnn_tf.reporting.page import write_report
 
-    workdirs = list(values.workdir) + arguments
-    if not workdirs or "" in workdirs:
-        raise UserError("--workdir: expected the name of a run directory, found none")
-    run, *others = workdirs
+    run, *others = list(values.workdir) + [cli.path_of(argument) for argument in arguments]
     output = Path(values.output) if values.output else None
     print(f"written to {write_report(run, others, values.data_dir, output)}")
     return 0

@@ -16,11 +16,11 @@ from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("config", None, "The experiment, a YAML file.", required=True)
-    flags.DEFINE_string("workdir", None, "The run directory to write to.")
-    flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    cli.define_path("config", None, "The experiment, a YAML file.", required=True)
+    cli.define_path("workdir", None, "The run directory to write to.")
+    cli.define_path("data_dir", None, "Folder that the tasks' file names start from.")
     cli.define_strategy_flags()
-    flags.DEFINE_string("init_from", None, "A run to start from, in place of a pretrained encoder.")
+    cli.define_path("init_from", None, "A run to start from, in place of a pretrained encoder.")
     flags.DEFINE_bool("dry_run", False, "Build everything, take a few steps, and write nothing.")
     flags.DEFINE_bool("report", True, "Write report.html into the run directory at the end.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=training.epochs=2")

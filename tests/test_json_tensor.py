@@ -130,8 +130,16 @@ def test_what_is_written_is_read_back_to_the_bit(array):
 
 
 def test_numbers_are_as_short_as_they_can_be():
-    body = write_response({"x": np.float32([0.2, 1, np.nan])}, is_rows=True)
-    assert body == '{"predictions": [0.2, 1.0, NaN]}'
+    body = write_response({"x": np.float32([0.2, 1])}, is_rows=True)
+    assert body == '{"predictions": [0.2, 1.0]}'
+
+
+def test_what_is_no_number_is_written_as_the_model_server_does_and_read_back():
+    array = np.float32([np.nan, np.inf, -np.inf])
+    body = write_response({"x": array}, is_rows=False)
+    assert body == '{"outputs": [NaN, Infinity, -Infinity]}'
+    found = to_array("x", json.loads(body)["outputs"], tf.float32.as_datatype_enum)
+    np.testing.assert_array_equal(found, array)
 
 
 def test_outputs_named_bytes_are_base64():

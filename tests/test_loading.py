@@ -10,12 +10,14 @@ import threading
 
 import numpy as np
 import pytest
+from absl import logging
 from scipy import stats
 from sklearn import metrics as sk
 from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,35 @@ def test_a_loaded_run_has_model_tasks_and_tokenizer(loaded):
     assert list(loaded.tasks) == ["mood", "near", "same"]
     assert set(loaded.model.output) == {"mood", "near", "same"}
     assert loaded.tokenizer.max_length == 24
+
+
+@pytest.mark.parametrize("name", ["run[1]", r"a\\b"])
+def test_a_run_may_be_called_anything(name, trained, loaded, tmp_path):
+    moved = shutil.copytree(trained, tmp_path / name)
+    texts = ["the boat is calm .", "the hat is sad ."]
+    assert mtdnn_tf.load(moved).predict("mood", texts) == loaded.predict("mood", texts)
+
+
+def test_a_vocabulary_with_two_lines_swapped_is_refused(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    lines = (copy / "vocab.txt").read_text().splitlines(keepends=True)
+    (copy / "vocab.txt").write_text("".join([*lines[:7], lines[8], lines[7], *lines[9:]]))
+    done = run("predict", f"--workdir={copy}", "--task=mood", "--input=-")
+    assert done.returncode == 1
+    assert f"{copy / 'vocab.txt'} is damaged" in error_line(done)
+
+
+def test_a_run_that_goes_on_is_read_with_a_word(trained, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
+    mtdnn_tf.load(trained)
+    assert said == []
+    with RunDirectory(trained).locked():
+        model = mtdnn_tf.load(trained, "last")
+    assert said == [
+        f"{trained} is in use by another process: this is its last checkpoint so far, "
+        f"{model.checkpoint.name}"
+    ]
 
 
 def test_what_a_model_computes_in_can_be_chosen(trained, tmp_path):

@@ -3,6 +3,8 @@
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
+from typing import ClassVar
 
 import grpc
 import pytest
@@ -19,7 +21,7 @@ from mtdnn_tf.serving.status import ServingError
 class StandIn:
     """A model that is a file, and knows whether it is used after it was closed."""
 
-    opened: list["StandIn"] = []  # noqa: RUF012
+    opened: ClassVar[list["StandIn"]] = []
 
     def __init__(self, folder):
         if not (folder / "model").exists() or not list(folder.glob("parts/*")):
@@ -270,3 +272,34 @@ def test_what_is_not_there_is_not_found(tmp_path):
         with pytest.raises(ServingError) as caught:
             ask(spec(name=""))
         assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_model_is_said_to_be_loading_until_it_is_there(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    manager, _ = managed(tmp_path, "model_version_policy { all { } }")
+    said = []
+
+    def ask():
+        for asked in (
+            partial(answer, manager),
+            partial(answer, manager, version=2),
+            partial(states, manager),
+        ):
+            with pytest.raises(ServingError) as caught:
+                asked()
+            said.append(str(caught.value))
+            assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+            assert caught.value.is_loading
+        with pytest.raises(ServingError, match="Servable not found"):
+            answer(manager, name="other")
+
+    manager.configure()
+    ask()
+    monkeypatch.setattr(StandIn, "warm_up", lambda self, _: self.name == "1" and ask())
+    manager.poll()
+    assert set(said) == {"model 'glue' is still loading"}
+    assert len(said) == 6
+    assert states(manager) == {1: "AVAILABLE", 2: "AVAILABLE"}
+    with pytest.raises(ServingError, match=r"Specific\(glue, 3\)"):
+        answer(manager, version=3)

@@ -61,6 +61,7 @@ class Served:
     process: subprocess.Popen
     grpc: str
     rest: str
+    codes: list[int]  # That REST answered with until the model was there.
 
     def client(self, transport="grpc", model="tiny", **kwargs):
         return Client(getattr(self, transport), model, **kwargs)
@@ -77,13 +78,15 @@ def start(command, log):
     flags = [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
     with log.open("w") as output:
         process = subprocess.Popen([*command, *flags], stdout=output, stderr=output)
-    served = Served(process, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
-    for _ in range(240):
+    served = Served(process, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", [])
+    for _ in range(2400):
         assert process.poll() is None, log.read_text()
         try:
-            requests.get(f"{served.rest}/v1/models/tiny", timeout=60).raise_for_status()
+            answer = requests.get(f"{served.rest}/v1/models/tiny", timeout=60)
+            served.codes.append(answer.status_code)
+            answer.raise_for_status()
         except requests.RequestException:
-            time.sleep(0.5)
+            time.sleep(0.05)
         else:
             return served
     process.kill()
@@ -123,6 +126,11 @@ def assert_same(found, expected):
             assert list(one.probabilities) == list(other.probabilities)
             chances = list(one.probabilities.values())
             assert chances == pytest.approx(list(other.probabilities.values()), abs=1e-5)
+
+
+def test_the_local_server_answers_while_it_loads(served, request):
+    if request.node.callspec.params["served"] == "local_server":
+        assert set(served.codes) == {503, 200}
 
 
 @pytest.mark.parametrize(("task", "texts"), [("mood", TEXTS), ("same", PAIRS), ("near", PAIRS)])

@@ -1,12 +1,18 @@
 """What a run is built from, and how its steps are run."""
 
+import math
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 from tiny import write_experiment
 
 from mtdnn_tf.config import TrainingSettings
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.modeling import encoder_of
+from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.modeling import encoder_of, heads_of
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.run import TrainingRun
 from mtdnn_tf.training.setup import uses_xla
@@ -55,3 +61,17 @@ def test_a_loop_of_steps_is_one_call_of_one_graph(config, tmp_path, monkeypatch)
         assert trainer.train(tf.constant(steps))["steps"] == steps
     assert int(trainer.step.numpy()) == 12
     assert len(traced) <= 2
+
+
+def test_an_output_that_is_no_number_names_its_row(config, tmp_path):
+    experiment = load_experiment(config)
+    training = TrainingRun(experiment, RunDirectory(tmp_path))
+    vocab = Path(experiment.encoder.pretrained) / "vocab.txt"
+    loaded = MTDNN(training.model, experiment, BertTokenizer.from_file(vocab))
+    head = heads_of(training.model)["mood"]
+    head.weights[-1].assign([math.nan, 0.0])
+    with pytest.raises(
+        UserError, match="mood: the model's output for row '0' is not a finite number"
+    ):
+        loaded.predict("mood", ["the lamp is warm ."])
+    assert len(loaded.predict("near", [("a lamp", "a door")])) == 1

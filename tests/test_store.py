@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 from absl import logging
-from tiny import VOCAB, write_tasks
+from tiny import VOCAB, run, write_tasks
 
 from mtdnn_tf.data import store as store_module
+from mtdnn_tf.data.cache import entries
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.store_folder import StoreWriter
@@ -197,3 +198,19 @@ def test_no_rows_are_no_tokens(task, tokenizer, tmp_path):
     store = tokenize_rows(task, empty, tokenizer)
     assert len(store) == 0
     assert store.offsets.tolist() == [0]
+
+
+def test_the_cache_lists_its_stores_and_clears_them_alone(task, tmp_path, tokenizer):
+    opened(task, tmp_path, tokenizer)
+    cache = tmp_path / "cache"
+    (cache / "notes").mkdir()
+    (store,) = entries(cache)
+    size = sum(path.stat().st_size for path in store.folder.iterdir())
+    assert (store.name, store.bytes) == ("same-train", size)
+    shown = run("cache", f"--cache_dir={cache}")
+    assert "same-train" in shown.stdout
+    assert store.folder.is_dir()
+    assert run("cache", f"--cache_dir={cache}", "--clear", "--older_than_days=1").returncode == 0
+    assert store.folder.is_dir()
+    assert run("cache", f"--cache_dir={cache}", "--clear").returncode == 0
+    assert [path.name for path in cache.iterdir()] == ["notes"]

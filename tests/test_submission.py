@@ -24,11 +24,11 @@ from mtdnn_tf.predictions import read_predictions
 from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable
 from mtdnn_tf.submission import models as models_module
-from mtdnn_tf.submission.answering import BATCH_SIZE
+from mtdnn_tf.submission.answering import BATCH_SIZE, answer
 from mtdnn_tf.submission.check import check_submission
 from mtdnn_tf.submission.dev_scores import score_dev
 from mtdnn_tf.submission.formats import GLUE_FILES
-from mtdnn_tf.submission.models import hash_of_answers, of_runs, of_saved_model, probed
+from mtdnn_tf.submission.models import Model, hash_of_answers, of_runs, of_saved_model, probed
 from mtdnn_tf.submission.summary import train_shares
 from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
 from mtdnn_tf.tasks import builtin_tasks
@@ -513,3 +513,25 @@ def test_the_majorities_are_those_of_the_real_files(glue_dir):
             assert of_one.majority == max(shares, key=shares.get)
     scores = read_split(builtin_tasks()["stsb"], "train", glue_dir).labels
     assert FILES["STS-B"].majority == f"{scores.mean():.3f}"
+
+
+@pytest.mark.parametrize("name", ["STS-B", "CoLA"])
+def test_an_answer_that_is_no_number_is_never_submitted(name):
+    """Not even as a label, which the most probable class of no numbers has as well."""
+    of_one = FILES[name]
+    task = builtin_tasks()[of_one.task]
+
+    def call(signature, inputs, outputs=()):
+        count = len(inputs[task.fields[0]])
+        numbers = np.full([count], 0.5, np.float32)
+        numbers[count // 2] = np.nan if count < BATCH_SIZE else 0.5
+        label = np.full([count], task.labels[0].encode() if task.labels else b"", object)
+        return {"score": numbers, "label": label, "probabilities": numbers[:, np.newaxis]}
+
+    texts = {field: ["a text"] * (2 * BATCH_SIZE + 4) for field in task.fields}
+    answered = answer(of_one, Model("tiny", "", {}, {}, call, 2), texts)
+    assert len(next(answered)) == len(next(answered)) == BATCH_SIZE
+    with pytest.raises(
+        UserError, match=rf"tiny, {task.name}: .* row '{2 * BATCH_SIZE + 2}' is not a"
+    ):
+        next(answered)

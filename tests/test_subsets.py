@@ -64,6 +64,12 @@ def test_the_candidates_of_a_query_stay_together():
     assert part.labels.sum() == 3
 
 
+def test_a_fraction_is_what_is_written_and_not_the_float_next_to_it():
+    whole = store_of(100)
+    for part in range(10, 101):
+        assert len(draw_subset(SST2, whole, Subset(fraction=part / 100))) == part
+
+
 @pytest.mark.parametrize(
     ("subset", "message"),
     [

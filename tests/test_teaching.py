@@ -143,7 +143,7 @@ def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     student_config, auto, tmp_path, call
 ):
     flags = [f"--config={student_config}", f"--workdir={tmp_path / 'run'}"]
-    place = "mtdnn_tf.run_directory:RunDirectory.append_metrics"
+    place = "mtdnn_tf.metrics_log:MetricsLog.append"
     killed = run("", place, call, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     distill(student_config, tmp_path / "run")

@@ -76,6 +76,17 @@ def test_tensorboard_has_the_same_numbers_a_task(finished):
     assert list((finished[0] / "events" / "dev").rglob("events*"))
 
 
+def test_a_task_may_be_called_as_a_number_of_the_run(finished):
+    """What is in TensorBoard beside the tasks is in no folder of theirs."""
+    found = {path.name for path in (finished[0] / "events" / "dev").iterdir()}
+    assert found == {"mood", "near", "same"}
+    (events,) = (finished[0] / "events").glob("events*")
+    tags = {
+        v.tag for e in tf.compat.v1.train.summary_iterator(str(events)) for v in e.summary.value
+    }
+    assert "dev_mean" in tags
+
+
 def test_the_best_checkpoint_is_that_of_the_best_mean(finished):
     dev = records(finished[0], "dev")
     best = max(dev, key=lambda record: record["mean"])

@@ -16,18 +16,18 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.serving import client as client_module
 from mtdnn_tf.serving.client import Client
 from mtdnn_tf.serving.rest_api import build_rest_server
 from mtdnn_tf.serving.status import HTTP_STATUS, ServingError, code_of_http, code_of_number
-
-OUTPUTS = {"score": np.float32([0.5])}
 
 
 class Script:
     """What a server does with one request after the other: a code to fail with, or None."""
 
-    def __init__(self, *codes, seconds=0.0):
+    def __init__(self, *codes, seconds=0.0, message="as the script says", score=0.5):
         self.codes, self.seconds, self.asked = list(codes), seconds, 0
+        self.message, self.outputs = message, {"score": np.float32([score])}
 
     def next(self):
         self.asked += 1
@@ -42,9 +42,9 @@ class FailingService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         code = self.script.next()
         if code is not None:
-            context.abort(code, "as the script says")
+            context.abort(code, self.script.message)
         response = PredictResponse()
-        for name, value in OUTPUTS.items():
+        for name, value in self.script.outputs.items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
 
@@ -76,15 +76,16 @@ def serve(request):
         @Request.application
         def app(request):
             if request.method == "GET":
-                outputs = {name: {"dtype": "DT_FLOAT"} for name in OUTPUTS}
+                outputs = {name: {"dtype": "DT_FLOAT"} for name in script.outputs}
                 tree = {"signature_def": {"near": {"outputs": outputs}}}
                 return Response(json.dumps({"metadata": {"signature_def": tree}}))
             code = script.next()
             if code is not None:
-                answer = Response('{"error": "as the script says"}', HTTP_STATUS.get(code, 500))
+                body = json.dumps({"error": script.message})
+                answer = Response(body, HTTP_STATUS.get(code, 500))
                 answer.headers["Retry-After"] = "1"
                 return answer
-            columns = {name: value.tolist() for name, value in OUTPUTS.items()}
+            columns = {name: value.tolist() for name, value in script.outputs.items()}
             return Response(json.dumps({"outputs": columns}))
 
         server = build_rest_server(app, "127.0.0.1", 0)
@@ -122,6 +123,33 @@ def test_it_is_not_asked_for_ever(serve):
     with pytest.raises(ServingError, match="UNAVAILABLE: as the script says"):
         ask(serve(script), attempts=3)
     assert script.asked == 3
+
+
+def test_a_model_that_is_loading_is_waited_for(serve, monkeypatch):
+    monkeypatch.setattr(client_module, "LOADING_PAUSE", 0.01)
+    script = Script(*[UNAVAILABLE] * 9, message="model 'default' is still loading")
+    assert ask(serve(script), attempts=1)["score"].tolist() == [0.5]
+    assert script.asked == 10
+
+
+def test_a_model_that_never_ends_to_load_is_not_waited_for_longer_than_a_request(serve):
+    script = Script(*[UNAVAILABLE] * 99, message="model 'default' is still loading")
+    start = time.monotonic()
+    with pytest.raises(
+        ServingError, match="UNAVAILABLE: model 'default' is still loading"
+    ) as caught:
+        ask(serve(script), attempts=1, timeout=1.0)
+    assert 1 < time.monotonic() - start < 5
+    assert caught.value.code == UNAVAILABLE
+
+
+@pytest.mark.parametrize("score", [np.nan, -np.inf])
+def test_an_answer_that_is_no_number_names_its_row(score, serve):
+    with Client(serve(Script(score=score)), batch_size=1) as client:
+        answered = client.call("near", {"a": np.array([b"a"], object)})
+        np.testing.assert_array_equal(answered["score"], np.float32([score]))
+        with pytest.raises(UserError, match="near: the model's output for row '0' is not a finite"):
+            client.predict_columns("near", {"a": np.array([b"a", b"b"], object)})
 
 
 @pytest.mark.parametrize("code", [c for c in grpc.StatusCode if c.value[0] and c != UNAVAILABLE])

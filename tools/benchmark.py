@@ -63,13 +63,9 @@ TURN, QUICK_TURN = 6, 3  # Padded batches that are measured together: as long as
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string(
-        "data_dir", None, "Folder of the GLUE files; without it lengths are made up."
-    )
-    flags.DEFINE_string("encoder", "all-MiniLM-L6-v2", "The encoder: a name or folder, or LxHxI.")
-    flags.DEFINE_string(
-        "output", None, "Folder for the results; by default they are printed alone."
-    )
+    cli.define_path("data_dir", None, "Folder of the GLUE files; without it lengths are made up.")
+    cli.define_path("encoder", "all-MiniLM-L6-v2", "The encoder: a name or folder, or LxHxI.")
+    cli.define_path("output", None, "Folder for the results; by default they are printed alone.")
     flags.DEFINE_list("contenders", None, "Which; by default all, with --quick a few.")
     flags.DEFINE_bool("quick", False, "Few contenders and short rounds.")
     flags.DEFINE_integer("examples", 32, "Examples of a step.", lower_bound=1)
@@ -79,7 +75,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("seconds", 6.0, "About how long a contender's round is.", lower_bound=0.1)
     flags.DEFINE_integer("threads", 0, "Threads of each; 0 is one for each core.")
     flags.DEFINE_enum("backend", "tensorflow", ["tensorflow", "jax"], "What ours runs on.")
-    flags.DEFINE_string("peer_python", sys.executable, "Interpreter of the PyTorch contenders.")
+    cli.define_path("peer_python", sys.executable, "Interpreter of the PyTorch contenders.")
 
 
 def _real(data_dir: str, encoder: Path, max_length: int) -> Any:

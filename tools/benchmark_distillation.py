@@ -18,8 +18,8 @@ from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("config", None, "The student's experiment, a YAML file.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder that the tasks' file names start from.")
+    cli.define_path("config", None, "The student's experiment, a YAML file.", required=True)
+    cli.define_path("data_dir", None, "Folder that the tasks' file names start from.")
     flags.DEFINE_multi_string("set", [], "Overrides one setting: --set=batch.rows=8")
     flags.DEFINE_integer("rounds", 9, "Times that each is measured.", lower_bound=1)
     flags.DEFINE_integer("steps", 10, "Training steps of a round.", lower_bound=1)

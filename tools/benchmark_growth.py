@@ -42,7 +42,7 @@ PLANNED = [10_000, 100_000, 1_000_000, 10_000_000]
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("output", None, "Folder for the results; by default they are printed.")
+    cli.define_path("output", None, "Folder for the results; by default they are printed.")
     flags.DEFINE_list("curves", [*CURVES, PLANNING], "Which curves.")
     flags.DEFINE_integer("rounds", 3, "Times that each point is measured.", lower_bound=1)
     flags.DEFINE_float("seconds", 3.0, "About how long a point's round is.", lower_bound=0.1)

@@ -33,8 +33,8 @@ PEER = "transformers, float32"
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "The run; heads must be linear.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of the training files.", required=True)
+    cli.define_path("workdir", None, "The run; heads must be linear.", required=True)
+    cli.define_path("data_dir", None, "Folder of the training files.", required=True)
     flags.DEFINE_string("task", "sst2", "Whose training examples are answered.")
     flags.DEFINE_integer("parts", 5, "Parts that they are cut into.", lower_bound=1)
     flags.DEFINE_integer("examples", 0, "Examples of a part; 0 is all there are.", lower_bound=0)

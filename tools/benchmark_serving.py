@@ -47,8 +47,8 @@ ONNX, TORCH = "ONNX Runtime, float32", "PyTorch, float32"
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "The run; heads must be linear.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of the dev files.", required=True)
+    cli.define_path("workdir", None, "The run; heads must be linear.", required=True)
+    cli.define_path("data_dir", None, "Folder of the dev files.", required=True)
     flags.DEFINE_integer("batch_size", 32, "Rows of a batch.", lower_bound=2)
     flags.DEFINE_integer("batches", 8, "Batches of a round.", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "Times that each is measured.", lower_bound=1)

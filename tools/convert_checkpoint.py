@@ -15,8 +15,8 @@ from mtdnn_tf import cli
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("input", None, "The encoder's folder or name, or a run.", required=True)
-    flags.DEFINE_string("output", None, "The folder to write; must not exist.", required=True)
+    cli.define_path("input", None, "The encoder's folder or name, or a run.", required=True)
+    cli.define_path("output", None, "The folder to write; must not exist.", required=True)
     flags.DEFINE_boolean("lower_case", None, "Whether text is lower-cased, if no file says.")
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Of a run: which checkpoint.")
 

@@ -20,10 +20,10 @@ from mtdnn_tf.experiment_file import load_experiment
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("config", None, "The experiment of the task, a YAML file.", required=True)
-    flags.DEFINE_string("init_from", None, "The multi-task run.", required=True)
-    flags.DEFINE_string("workdir", None, "Folder for the runs and results.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder that the task's file names start from.")
+    cli.define_path("config", None, "The experiment of the task, a YAML file.", required=True)
+    cli.define_path("init_from", None, "The multi-task run.", required=True)
+    cli.define_path("workdir", None, "Folder for the runs and results.", required=True)
+    cli.define_path("data_dir", None, "Folder that the task's file names start from.")
     flags.DEFINE_list("fractions", [], "Parts of the training examples: 0.001,0.01,0.1,1")
     flags.DEFINE_list("counts", [], "Or numbers of them: 549,5493")
     flags.DEFINE_integer("samplings", 5, "Samplings of each size.", lower_bound=1)

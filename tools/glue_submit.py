@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("saved_model", None, "An exported model, or one version of it.")
+    cli.define_path("saved_model", None, "An exported model, or one version of it.")
     flags.DEFINE_string("server", None, "A model server: host:port, or http://host:port.")
     flags.DEFINE_string("model", "default", "What the server calls the model.")
     flags.DEFINE_float("timeout", 60.0, "Deadline of a request to the server in seconds.")
-    flags.DEFINE_list("workdir", [], "Run directories.")
+    cli.define_paths("workdir", [], "Run directories.")
     flags.DEFINE_list("task_runs", [], "The runs of single tasks: rte=RUN,mrpc=RUN")
-    flags.DEFINE_string("glue_dir", None, "The folder of GLUE's files.")
-    flags.DEFINE_string("output", None, "The zip file to write.")
+    cli.define_path("glue_dir", None, "The folder of GLUE's files.")
+    cli.define_path("output", None, "The zip file to write.")
     flags.DEFINE_enum("missing", "error", ["error", "majority"], "For a task without a model.")
     flags.DEFINE_bool("dev", False, "Score what would be submitted on dev.")
-    flags.DEFINE_string("check", None, "Only check this submission.")
+    cli.define_path("check", None, "Only check this submission.")
     flags.DEFINE_integer("most_faults", 20, "Faults of a file that --check lists; 0: all.", 0)
 
 
@@ -119,7 +119,7 @@ def _assignment(text: str) -> tuple[str, str]:
     task, equals, workdir = text.partition("=")
     if not (task and equals and workdir):
         raise UserError(f"--task_runs: expected task=RUN, found {text!r}")
-    return task, workdir
+    return task, cli.path_of(workdir)
 
 
 def _score(models: "Models", glue_dir: Path) -> None:

@@ -37,7 +37,7 @@ SETTLED = 0.25  # The part of the time after which memory is first looked at.
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model_base_path", None, "The model's folder.", required=True)
+    cli.define_path("model_base_path", None, "The model's folder.", required=True)
     flags.DEFINE_integer("clients", 32, "Clients that ask at once.", 1, 256)
     flags.DEFINE_float("seconds", 120, "How long they ask.", 1, 600)
     flags.DEFINE_integer("most_requests", 100_000, "Requests after which they stop.", 1)

@@ -41,23 +41,9 @@ class InputFile:
     format: FileFormat | None = None
 
 
-def define_input_flags() -> None:
-    """Defines the flags that `input_file` reads."""
-    flags.DEFINE_string("input", None, "The file of texts, or - for stdin.", required=True)
-    flags.DEFINE_enum(
-        "format", None, get_args(FileFormat), "Of the input; by default what its suffix says."
-    )
-    flags.DEFINE_enum(
-        "header", "auto", get_args(Header), "Whether the first row of a table names its columns."
-    )
-    flags.DEFINE_list(
-        "columns", [], "Columns of other names than the task's fields: sentence=review,uid=number"
-    )
-
-
 @contextmanager
 def input_file(values: flags.FlagValues) -> Iterator[InputFile]:
-    """The file that the flags of `define_input_flags` name, which can be read again and again.
+    """The file that the flags of `cli.define_input_flags` name, which can be read again and again.
 
     What can be read just once, as standard input or a pipe, is copied.
 
@@ -74,6 +60,8 @@ def input_file(values: flags.FlagValues) -> Iterator[InputFile]:
         columns[name] = int(column) if values.header == "false" and column.isdecimal() else column
     with tempfile.TemporaryDirectory() as folder:
         path, format = Path(values.input), values.format
+        if format is not None and format not in get_args(FileFormat):
+            raise UserError(f"--format={format}: expected one of {', '.join(get_args(FileFormat))}")
         if values.input == "-" or path.is_fifo():
             content = sys.stdin.buffer.read() if values.input == "-" else path.read_bytes()
             path = Path(folder) / "standard_input"

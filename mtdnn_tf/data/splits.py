@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtdnn_tf.config import DataSettings, Fold, Subset
+from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.data.sources import available_splits
-from mtdnn_tf.data.store import Choice, default_cache_dir, open_store
+from mtdnn_tf.data.store import Choice, open_store
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
@@ -157,7 +159,8 @@ def drawn_items(task: TaskSpec, size: int, subset: Subset) -> np.ndarray:
     Raises:
         UserError: There are not so many.
     """
-    count = subset.count or int(size * (subset.fraction or 0))
+    part = Fraction(str(subset.fraction or 0))  # 0.29 as it is written, not the float next to it.
+    count = subset.count or int(size * part)
     if not 0 < count <= size:
         raise UserError(
             f"data.subsets.{task.name}: {count:,} examples, expected 1 to {size:,}, those there are"

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import yaml
 from absl import logging
 
 from mtdnn_tf.config import Experiment
@@ -16,16 +15,18 @@ from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.distillation.cached import first_of_query
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.labelling import label
-from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
+from mtdnn_tf.distillation.recipe_file import MULTI_TASK, Recipe, Settings
 from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
 from mtdnn_tf.distillation.teaching import check_same_teachers
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import assignments
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.checkpoint import epochs_evaluated
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 from mtdnn_tf.training.finetuning import finetune_experiment, single_task
 from mtdnn_tf.training.training import train
+from mtdnn_tf.yaml_file import read_yaml, yaml_text
 
 
 class RecipeRun:
@@ -68,7 +69,7 @@ class RecipeRun:
 
     def teachers_of(self, variant: int, task: str) -> list[Path]:
         """The run directories of one variant as the teacher of a task, one a fold."""
-        name = "multi_task" if self._teachers.finetune is None else task
+        name = MULTI_TASK if self._teachers.finetune is None else task
         return [folder / name for folder in self._folders(variant)]
 
     def _folders(self, variant: int) -> list[Path]:
@@ -108,7 +109,7 @@ class RecipeRun:
             for task in self._teachers.tasks
             if self._teachers.folds is not None
         }
-        multi_task = folder / "multi_task"
+        multi_task = folder / MULTI_TASK
         self._train(self.recipe.experiment(folds, variant), multi_task)
         if self._teachers.finetune is None:
             return
@@ -164,7 +165,7 @@ class RecipeRun:
             run: teacher_fingerprint(run, settings.checkpoint) for run in settings.teachers[task]
         }
         names = self.ensemble() / f"{task}.yaml"
-        if names.is_file() and yaml.safe_load(names.read_text(encoding="utf-8")) == fingerprints:
+        if names.is_file() and read_yaml(names) == fingerprints:
             return
         (spec,) = (head for head in student.heads if head.name == task)
         answers = []
@@ -179,4 +180,4 @@ class RecipeRun:
         for (_, split, store), *of_runs in zip(sources, *answers, strict=True):
             logits = averaged_logits(spec, of_runs, first_of_query(store)).numpy()
             write_predictions(self.ensemble() / f"{task}_{split}.tsv", spec, store, logits)
-        names.write_text(yaml.safe_dump(fingerprints), encoding="utf-8")
+        names.write_text(yaml_text(fingerprints), encoding="utf-8")

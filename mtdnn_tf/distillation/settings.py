@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from mtdnn_tf.validation import LocalPath, Section
+
+Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 SoftLoss = Literal["soft_cross_entropy", "kl", "mse"]
 
 
-class SoftLossSettings(BaseModel):
+class SoftLossSettings(Section):
     """How a task learns from its teachers.
 
     The loss of an example is `hard_weight` times its hard loss plus `1 - hard_weight` times its soft
@@ -25,12 +27,10 @@ class SoftLossSettings(BaseModel):
             multiplied by T^2 (arXiv 1503.02531). Not used by `mse` and similarity tasks.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     hard_weight: Share = 0.5
     hard_weight_end: Share | None = None
     loss: SoftLoss = "soft_cross_entropy"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[StrictFloat, Field(gt=0)] = 1.0
 
 
 class DistillationSettings(SoftLossSettings):
@@ -53,12 +53,12 @@ class DistillationSettings(SoftLossSettings):
             `temperature`.
     """
 
-    teachers: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    teachers: dict[str, Annotated[tuple[LocalPath, ...], Field(min_length=1)]] = {}
     checkpoint: Literal["best", "last"] = "best"
     targets: Literal["live", "cached", "auto"] = "auto"
-    cache_dir: str | None = None
-    calibrated: bool = False
-    cross_fitted: bool = False
+    cache_dir: LocalPath | None = None
+    calibrated: StrictBool = False
+    cross_fitted: StrictBool = False
     tasks: dict[str, SoftLossSettings] = {}
 
     def of_task(self, name: str) -> SoftLossSettings:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from mtdnn_tf.checkpoint_folder import CheckpointFolder
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
@@ -35,10 +35,10 @@ def teacher_fingerprint(workdir: str | Path, checkpoint: str) -> str:
     directory = RunDirectory(workdir)
     experiment = directory.read_experiment()
     folder = directory.checkpoints / checkpoint
-    latest = tf.train.latest_checkpoint(str(folder))
-    if latest is None:
+    newest = next(iter(CheckpointFolder(folder).newest_first()), None)
+    if newest is None:
         raise UserError(f"no checkpoint in {folder}")
-    files = sorted(Path(latest).parent.glob(f"{Path(latest).name}.*"))
+    files = sorted(folder.glob(f"{newest.name}.[di]*"))
     files += [directory.path / name for name in ("vocab.txt", "tokenizer.json")]
     files += [directory.encoder / "config.json"]
     fields = {"name", "kind", "fields", "labels", "score_range", "ranking", "head", "san"}

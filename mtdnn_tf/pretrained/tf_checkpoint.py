@@ -1,5 +1,8 @@
 """Folders with a TensorFlow checkpoint: what Google's and Model Garden's have in common."""
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +24,10 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     Args:
         path: The checkpoint's prefix, such as `folder/bert_model.ckpt`.
 
+    Attributes:
+        path: As given.
+        shapes: Key to the shape of the tensor.
+
     Raises:
         UserError: It is no checkpoint; `[key]` raises it where a tensor can't be read.
     """
@@ -28,8 +35,8 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = tf.train.load_checkpoint(str(path))
-            self._keys = dict.fromkeys(sorted(self._reader.get_variable_to_shape_map()))
+            self._reader = tf.train.load_checkpoint(self._plain(path))
+            self.shapes: dict[str, list[int]] = self._reader.get_variable_to_shape_map()
         except READ_ERRORS as error:
             raise UserError(f"{path}.index: not a readable checkpoint ({_line(error)})") from None
 
@@ -37,13 +44,22 @@ class CheckpointReader(Mapping[str, np.ndarray]):
         return np.asarray(self.raw(key), np.float32)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys  # Mapping's own would read the tensor.
+        return key in self.shapes  # Mapping's own would read the tensor.
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(sorted(self.shapes))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.shapes)
+
+    def _plain(self, path: Path) -> str:
+        """The path under a name without what TensorFlow takes for a pattern, as in `run[1]`."""
+        if not set(str(path)) & set("[\\"):
+            return str(path)
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder)
+        (folder / "link").symlink_to(path.parent.absolute())
+        return str(folder / "link" / path.name)
 
     def raw(self, key: str) -> np.ndarray | bytes:
         """A tensor as it is stored; bytes for a string."""
@@ -58,7 +74,7 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     @property
     def is_object_based(self) -> bool:
         """Whether `tf.train.Checkpoint` wrote it, and not TF1's `Saver`."""
-        return OBJECT_GRAPH in self._keys
+        return OBJECT_GRAPH in self.shapes
 
 
 def find_checkpoint(folder: Path) -> Path | None:

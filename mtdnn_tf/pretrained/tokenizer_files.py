@@ -185,7 +185,7 @@ def _template(items: Iterable[Any]) -> list[tuple[Any, Any]]:
 
 def _vocab(path: Path, whole: _Tokenizer) -> tuple[str, ...]:
     _check_added(path, [token.content for token in whole.added_tokens])
-    ids = whole.model.vocab | {token.content: token.id for token in whole.added_tokens}
+    ids = {token.content: token.id for token in whole.added_tokens} | whole.model.vocab
     pieces = {number: piece for piece, number in ids.items()}
     if len(pieces) < len(ids) or set(pieces) != set(range(len(pieces))):
         raise UserError(f"{path}: the ids of its {len(ids)} pieces are not 0 to {len(ids) - 1}")

@@ -84,7 +84,7 @@ class RunRecord:
         config: The text of `config.yaml`.
         loops: The records of training, in order.
         epochs: The records of dev metrics, in order.
-        best: The record of dev metrics with the best mean; None before the first.
+        best: The record of the best checkpoint's dev metrics; None before the first.
         data: Task and split, as in `mood/train`, to what `data.json` says of it.
         splits: The dev splits with predictions.
 
@@ -98,9 +98,8 @@ class RunRecord:
         self.experiment: Experiment = directory.read_experiment()
         self.command = directory.read_command()
         self.config = directory.config_file.read_text(encoding="utf-8")
-        records = directory.read_metrics()
-        self.loops = [record for record in records if record["kind"] == "train"]
-        self.epochs = [record for record in records if record["kind"] == "dev"]
+        self.loops = directory.metrics.read("train")
+        self.epochs = directory.metrics.read("dev")
         self.best: dict[str, Any] | None = directory.best_dev() if self.epochs else None
         data_file = directory.data_file
         self.data: dict[str, Any] = directory.read_json(data_file) if data_file.exists() else {}

@@ -7,31 +7,33 @@ fields by name; --columns tells other names; with --header=false it has the firs
 the second.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.data.inputs import define_input_flags, input_file
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
-from mtdnn_tf.tasks.prediction import Prediction
+from mtdnn_tf.tasks.names import MIXED
+from mtdnn_tf.tasks.prediction import Prediction, check_numbers
 
 # The messages come with TensorFlow, which takes seconds to import and is told by `cli.run` what to log:
 # they are imported where they are used.
 if TYPE_CHECKING:
     from mtdnn_tf.serving.transport import Transport
 
+Answer = TypeVar("Answer")
 Tensors = dict[str, np.ndarray]
 Texts = Sequence[str] | Sequence[tuple[str, str]]
-MIXED = "serving_default"
+LOADING_PAUSE = 1.0  # Seconds between two looks whether a model is loaded.
 
 
 class Client:
@@ -45,7 +47,8 @@ class Client:
         model: What the server calls the model; `default` is its own default.
         version: Number of the version; by default the newest, or that of `label`.
         label: Label of the version, such as `stable`.
-        timeout: Deadline of a request in seconds; over REST, of each attempt.
+        timeout: Deadline of a request in seconds; over REST, of each attempt. A model that is still
+            loading is waited for as long.
         attempts: How often a request is sent while the server is UNAVAILABLE; other errors are
             never tried again.
         tls: Whether gRPC is encrypted; so it is where a certificate is given. REST is at `https://`.
@@ -84,7 +87,7 @@ class Client:
 
         if version is not None and label is not None:
             raise UserError("expected a version or a label, found both")
-        self.server, self.batch_size = server, batch_size
+        self.server, self.batch_size, self._timeout = server, batch_size, timeout
         self._spec = ModelSpec(name=model)
         if version is not None:
             self._spec.version.value = version
@@ -145,6 +148,10 @@ class Client:
         Args:
             signature: A task's name, `<task>_tokens` or `serving_default`.
             columns: Input name to values, all with an example a row; strings as bytes.
+
+        Raises:
+            ServingError: The server does not answer, or refuses the request.
+            UserError: An answer is not a number; names its row, from 0.
         """
         count = len(next(iter(columns.values())))
         starts = range(0, count, self.batch_size)
@@ -153,7 +160,13 @@ class Client:
             for start in starts
         ]
         answered = self._batches.map(lambda batch: self.call(signature, batch), batches)
-        return [answer for outputs in answered for answer in _answers(outputs)]
+        answers: list[Prediction] = []
+        for outputs in answered:
+            rows = range(len(answers), len(answers) + len(next(iter(outputs.values()))))
+            for name in {"score", "probabilities"} & set(outputs):
+                check_numbers(f"{self.server}, {signature}", rows, outputs[name])
+            answers += _answers(outputs)
+        return answers
 
     def predict_async(self, task: str, texts: Texts) -> Future[list[Prediction]]:
         """`predict` in the background; `asyncio.wrap_future` makes what it returns awaitable."""
@@ -178,7 +191,7 @@ class Client:
         spec = deepcopy(self._spec)
         spec.signature_name = signature
         with self._named_errors(f", signature {signature!r}"):
-            return self._transport.predict(spec, inputs, outputs)
+            return self._once_loaded(lambda: self._transport.predict(spec, inputs, outputs))
 
     def fields_of(self, task: str) -> list[str]:
         """The names of a task's text fields, in alphabetical order; asked for once.
@@ -201,7 +214,7 @@ class Client:
     def signatures(self) -> dict[str, list[str]]:
         """Signature name to the names of its inputs, in alphabetical order."""
         with self._named_errors():
-            found = self._transport.signatures(self._spec).signature_def
+            found = self._once_loaded(lambda: self._transport.signatures(self._spec)).signature_def
         return {name: sorted(definition.inputs) for name, definition in found.items()}
 
     def status(self) -> dict[int, str]:
@@ -209,7 +222,9 @@ class Client:
         from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
         with self._named_errors():
-            found = self._transport.status(self._spec).model_version_status
+            found = self._once_loaded(
+                lambda: self._transport.status(self._spec)
+            ).model_version_status
         return {status.version: ModelVersionStatus.State.Name(status.state) for status in found}
 
     def close(self) -> None:
@@ -223,6 +238,17 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _once_loaded(self, ask: Callable[[], Answer]) -> Answer:
+        """What `ask` returns; asks again, for `timeout` seconds, while the model is still loading."""
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                return ask()
+            except ServingError as error:
+                if not error.is_loading or time.monotonic() > end:
+                    raise
+            time.sleep(LOADING_PAUSE)
 
     @contextmanager
     def _named_errors(self, what: str = "") -> Iterator[None]:
@@ -257,20 +283,25 @@ def _define_flags() -> None:
     flags.DEFINE_string("server", None, "host:port (gRPC), or http://host:port.", required=True)
     flags.DEFINE_string("model", "default", "What the server calls the model.")
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    define_input_flags()
-    flags.DEFINE_string("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
+    cli.define_input_flags()
+    cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
     flags.DEFINE_string("label", None, "Label of the version, such as stable.")
-    flags.DEFINE_float("timeout", 10.0, "Deadline of a request in seconds.")
+    flags.DEFINE_float(
+        "timeout",
+        10.0,
+        "Deadline of a request in seconds; a model that loads is waited for as long.",
+    )
     flags.DEFINE_integer("batch_size", 32, "Examples of a request at most.", lower_bound=1)
     flags.DEFINE_bool("tls", False, "Encrypt gRPC.")
-    flags.DEFINE_string("root_certificates", None, "PEM file of who signed the server's.")
-    flags.DEFINE_string("client_key", None, "PEM file of the client's own key.")
-    flags.DEFINE_string("client_certificate", None, "PEM file of the certificate of that key.")
+    cli.define_path("root_certificates", None, "PEM file of who signed the server's.")
+    cli.define_path("client_key", None, "PEM file of the client's own key.")
+    cli.define_path("client_certificate", None, "PEM file of the certificate of that key.")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
+    from mtdnn_tf.data.inputs import input_file
     from mtdnn_tf.predictions import deliver
     from mtdnn_tf.serving.texts import read_texts
 

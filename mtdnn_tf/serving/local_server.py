@@ -19,9 +19,9 @@ GRACE_SECONDS = 10  # That requests have to end in when the server is told to st
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model_base_path", None, "The model's folder, with its versions.")
+    cli.define_path("model_base_path", None, "The model's folder, with its versions.")
     flags.DEFINE_string("model_name", "default", "What clients call the model.")
-    flags.DEFINE_string("model_config_file", None, "Several models, policies, labels: a file.")
+    cli.define_path("model_config_file", None, "Several models, policies, labels: a file.")
     flags.DEFINE_string("host", "127.0.0.1", "IPv4 address to listen at; by default loopback.")
     flags.DEFINE_integer("port", 8500, "Port of gRPC; 0 takes a free one.", 0, 65535)
     flags.DEFINE_integer(
@@ -57,6 +57,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    manager.configure()  # Until its models are loaded, requests are answered that they are loading.
     print("a server for development and tests; it is not tensorflow_model_server", flush=True)
     rpc = build_grpc_server(manager, values.threads)
     try:
@@ -68,21 +69,23 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         values.host,
         values.rest_api_port,
     )
-    manager.start(values.file_system_poll_wait_seconds)
     rpc.start()
     serving = threading.Thread(target=rest.serve_forever, daemon=True)
     serving.start()
-    print(f"gRPC at {values.host}:{port}", flush=True)
-    print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
-    # Not for ever: once a signal came that did not wake the main thread, and Python handles it there.
-    while not stop.wait(1.0):
-        pass
-    print("stopping", flush=True)
-    calls_ended = rpc.stop(GRACE_SECONDS)
-    rest.shutdown()
-    rest.server_close()
-    calls_ended.wait()
-    manager.stop()
+    try:
+        manager.start(values.file_system_poll_wait_seconds)
+        print(f"gRPC at {values.host}:{port}", flush=True)
+        print(f"REST and a page at http://{values.host}:{rest.port}/", flush=True)
+        # Not for ever: once a signal came that did not wake the main thread, where Python handles it.
+        while not stop.wait(1.0):
+            pass
+        print("stopping", flush=True)
+    finally:
+        calls_ended = rpc.stop(GRACE_SECONDS)
+        rest.shutdown()
+        rest.server_close()
+        calls_ended.wait()
+        manager.stop()
     return 0
 
 

@@ -17,7 +17,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.serving.servable import Servable
-from mtdnn_tf.serving.status import ServingError
+from mtdnn_tf.serving.status import LOADING, ServingError
 from mtdnn_tf.serving.versions import versions
 
 State = ModelVersionStatus.State
@@ -37,11 +37,21 @@ class _Version:
 
 @dataclass
 class _Model:
+    """A model of the configuration, and whether its folder was looked through once."""
+
     config: ModelConfig
     versions: dict[int, _Version] = field(default_factory=dict)
+    polled: bool = False
 
     def available(self) -> list[int]:
         return [n for n, version in self.versions.items() if version.state == State.AVAILABLE]
+
+    def is_loading(self, number: int = 0) -> bool:
+        """Whether a version that is not available, or for 0 any, may still become so."""
+        return not self.polled or any(
+            version.state == State.LOADING and number in (0, n)
+            for n, version in self.versions.items()
+        )
 
 
 class ModelManager:
@@ -61,16 +71,29 @@ class ModelManager:
         self._stopped = threading.Event()
         self._poller: threading.Thread | None = None
 
-    def poll(self) -> None:
-        """Loads what has appeared and unloads what is no longer asked for."""
+    def configure(self) -> set[str]:
+        """Reads the configuration; models that are new in it are loading from now on.
+
+        Returns:
+            The names of its models.
+
+        Raises:
+            UserError: The configuration is wrong.
+        """
         configs = {config.name: config for config in self._configs()}
         with self._changed:
             for name, config in configs.items():
                 self._models.setdefault(name, _Model(config)).config = config
+        return set(configs)
+
+    def poll(self) -> None:
+        """Loads what has appeared and unloads what is no longer asked for."""
+        names = self.configure()
         for name, model in list(self._models.items()):
-            wanted = _wanted(model.config) if name in configs else []
+            wanted = _wanted(model.config) if name in names else []
             for number in wanted:
                 self._load(name, model, number)
+            model.polled = True
             available = model.available()
             if not wanted or set(available) & set(wanted):
                 for number in set(available) - set(wanted):
@@ -151,7 +174,7 @@ class ModelManager:
             Its number and the loaded model.
 
         Raises:
-            ServingError: There is no such model, version or label.
+            ServingError: There is no such model, version or label, or it is still loading.
         """
         with self._changed:
             number, version = self._find(spec)
@@ -183,17 +206,18 @@ class ModelManager:
             asked = f"Specific({spec.name}, {number})"
         elif choice is None:
             number, asked = max(available, default=0), f"Latest({spec.name})"
-        if model is None or number not in available:
-            raise ServingError(
-                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}"
-            )
-        return number, model.versions[number]
+        if model and number in available:
+            return number, model.versions[number]
+        if model and model.is_loading(number):
+            raise _still_loading(spec)
+        raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
 
     def status(self, spec: ModelSpec) -> GetModelStatusResponse:
         """The states of a model's versions, the newest first, or of the one that is asked for.
 
         Raises:
-            ServingError: There is no such model, version or label.
+            ServingError: There is no such model, version or label, or the versions that were there at
+                the start are still loading.
         """
         with self._changed:
             if not spec.name:
@@ -201,6 +225,8 @@ class ModelManager:
                     grpc.StatusCode.INVALID_ARGUMENT, "Missing model name in request."
                 )
             model = self._models.get(spec.name)
+            if model and not model.polled:
+                raise _still_loading(spec)
             if not model or not model.versions:
                 raise ServingError(
                     grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}"
@@ -226,6 +252,10 @@ class ModelManager:
                 else:
                     status.status.error_code = grpc.StatusCode.OK.value[0]
             return response
+
+
+def _still_loading(spec: ModelSpec) -> ServingError:
+    return ServingError(grpc.StatusCode.UNAVAILABLE, f"model {spec.name!r} {LOADING}")
 
 
 def _open(folder: Path) -> Servable:

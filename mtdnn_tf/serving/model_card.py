@@ -4,9 +4,10 @@ from importlib.metadata import version
 from typing import Any
 
 from mtdnn_tf.config import Experiment, limit_of
+from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.serving.signatures import TOGETHER
+from mtdnn_tf.tasks.names import TOGETHER
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.progress import METRIC_NAMES
 
@@ -57,7 +58,7 @@ IN_8_BITS = "computes in bfloat16, and its matrices but for the embeddings are k
 
 def model_card(
     directory: RunDirectory,
-    experiment: Experiment,
+    loaded: MTDNN,
     name: str,
     number: int,
     checkpoint: str,
@@ -67,12 +68,13 @@ def model_card(
 
     Args:
         directory: The run directory.
-        experiment: Its experiment.
+        loaded: The model, in whatever precision.
         name: What the model is called.
         number: The version.
         checkpoint: Which of the run's: `best` or `last`.
         precision: What the encoder computes in here, or `int8`.
     """
+    experiment = loaded.experiment
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
     source = directory.read_json(path) if (path := directory.source_file).is_file() else {}
@@ -87,7 +89,7 @@ def model_card(
             for signature, texts in TOGETHER.items()
             if any(len(task.fields) == texts for task in experiment.heads)
         ),
-        metrics=_metrics(directory, checkpoint),
+        metrics=_metrics(directory, loaded, checkpoint),
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
@@ -139,15 +141,18 @@ def _task_row(task: TaskSpec, experiment: Experiment) -> str:
     return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
 
 
-def _metrics(directory: RunDirectory, checkpoint: str) -> str:
-    if checkpoint != "best":
-        return "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=last`.\n"
-    dev = [record for record in directory.read_metrics() if record["kind"] == "dev"]
-    if not dev:
-        return "The run had no dev splits.\n"
+def _metrics(directory: RunDirectory, loaded: MTDNN, checkpoint: str) -> str:
     examples = directory.read_json(directory.data_file)
-    rows = ["| task | n | metric | percent |\n| --- | ---: | --- | ---: |\n"]
-    for task, splits in directory.best_dev()["metrics"].items():
+    if not any("/dev" in split for split in examples):
+        return "The run had no dev splits.\n"
+    dev = None
+    if checkpoint == "best" and loaded.checkpoint is not None:
+        dev = directory.dev_record(loaded.checkpoint)
+    if dev is None:
+        return f"Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint={checkpoint}`.\n"
+    rows = [f"After epoch {dev['epoch']}, step {dev['step']}:\n\n"]
+    rows.append("| task | n | metric | percent |\n| --- | ---: | --- | ---: |\n")
+    for task, splits in dev["metrics"].items():
         for split, metrics in splits.items():
             count = examples[f"{task}/{split}"]["examples"]
             for metric, value in metrics.items():

@@ -170,10 +170,10 @@ def read_models_config(path: Path) -> list[ModelConfig]:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model_base_path", None, "The model's folder.", required=True)
+    cli.define_path("model_base_path", None, "The model's folder.", required=True)
     flags.DEFINE_string("served_path", None, "Where the server sees it, if not there.")
     flags.DEFINE_string("model_name", None, "What clients call it; by default its folder's name.")
-    flags.DEFINE_string("output_dir", None, "The folder to write to.", required=True)
+    cli.define_path("output_dir", None, "The folder to write to.", required=True)
     flags.DEFINE_integer(
         "stable", None, "The version labelled stable; without a canary the newest."
     )
@@ -181,9 +181,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("batch_threads", 2, "Batches run at once: the server's cores.", 1)
     flags.DEFINE_integer("max_batch_size", 32, "Rows of a batch at most.", 1)
     flags.DEFINE_integer("batch_timeout_micros", 0, "How long a batch waits to fill up.", 0)
-    flags.DEFINE_string("server_key", None, "The server's private key, a PEM file.")
-    flags.DEFINE_string("server_cert", None, "The server's certificate, a PEM file.")
-    flags.DEFINE_string("custom_ca", None, "Who signed the clients' certificates, a PEM file.")
+    cli.define_path("server_key", None, "The server's private key, a PEM file.")
+    cli.define_path("server_cert", None, "The server's certificate, a PEM file.")
+    cli.define_path("custom_ca", None, "Who signed the clients' certificates, a PEM file.")
     flags.DEFINE_bool("client_verify", False, "Whether clients must have a certificate.")
 
 

@@ -16,16 +16,13 @@ from mtdnn_tf.modeling import (
     heads_of,
     input_shapes,
 )
+from mtdnn_tf.tasks.names import ENCODE, MIXED, TOGETHER, TOKENS
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import relevance_of
 
 Outputs = dict[str, tf.Tensor]
 Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
-MIXED, ENCODE = "serving_default", "encode"
-TOGETHER = {"all_single": 1, "all_pair": 2}  # Texts that the tasks of a signature take.
-TOKENS = "{}_tokens"
 TEXTS = ("sentence1", "sentence2")
-RESERVED = (MIXED, *TOGETHER, ENCODE)
 
 
 class ServedModel:

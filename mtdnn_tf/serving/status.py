@@ -23,6 +23,8 @@ HTTP_STATUS = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 
+LOADING = "is still loading"  # What our server's message ends with, beside UNAVAILABLE.
+
 
 class ServingError(UserError):
     """A request that was not answered.
@@ -35,6 +37,11 @@ class ServingError(UserError):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the server is there, and the model will be."""
+        return self.code == grpc.StatusCode.UNAVAILABLE and str(self).endswith(LOADING)
 
 
 def code_of_number(number: int) -> grpc.StatusCode:

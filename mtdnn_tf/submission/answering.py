@@ -10,6 +10,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.submission.formats import SCORES, GlueFile
 from mtdnn_tf.submission.models import Model, answered_labels
 from mtdnn_tf.tasks import builtin_tasks
+from mtdnn_tf.tasks.prediction import check_numbers
 from mtdnn_tf.tasks.spec import TaskSpec
 
 BATCH_SIZE = 32
@@ -55,17 +56,22 @@ def answer(
 
     Raises:
         ServingError: A server does not answer.
+        UserError: An answer is not a number; names its row.
     """
     task = builtin_tasks()[of_one.task]
     head = head_of(task)
     starts = range(start, len(next(iter(texts.values()))), BATCH_SIZE)
-    output = "score" if head.is_regression else "label"
+    # A label alone does not say whether the model's numbers are numbers.
+    wanted = ["score"] if head.is_regression else ["label", "probabilities"]
     said = _score if head.is_regression else partial(_value, of_one, head)
     with ThreadPoolExecutor(model.threads) as pool:
         for first in range(0, len(starts), BATCHES_AHEAD):
             batches = [_batch(texts, row) for row in starts[first : first + BATCHES_AHEAD]]
-            for outputs in pool.map(lambda batch: model.call(head.name, batch, [output]), batches):
-                yield [said(value) for value in outputs[output]]
+            answered = pool.map(lambda batch: model.call(head.name, batch, wanted), batches)
+            for row, outputs in zip(starts[first:], answered, strict=False):
+                numbers = outputs[wanted[-1]]
+                check_numbers(f"{model.name}, {task.name}", range(row, row + len(numbers)), numbers)
+                yield [said(value) for value in outputs[wanted[0]]]
 
 
 def _batch(texts: Mapping[str, Sequence[str]], start: int) -> dict[str, np.ndarray]:

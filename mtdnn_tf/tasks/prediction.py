@@ -1,7 +1,11 @@
 """What a model answers to one example."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from mtdnn_tf.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,3 +23,21 @@ class Prediction:
     probabilities: Mapping[str, float] | None = None
     score: float | None = None
     rank: int | None = None
+
+
+def check_numbers(where: str, rows: Sequence[object] | np.ndarray, values: np.ndarray) -> None:
+    """Refuses what a model gave where it is not all numbers, as of weights that are none.
+
+    Args:
+        where: The task or the model, for the message.
+        rows: [n] what the rows are called.
+        values: [n, ...] float.
+
+    Raises:
+        UserError: A value is NaN or infinite; names the first such row.
+    """
+    wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if wrong.size:
+        raise UserError(
+            f"{where}: the model's output for row {str(rows[wrong[0]])!r} is not a finite number"
+        )

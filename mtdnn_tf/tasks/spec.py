@@ -3,9 +3,11 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from mtdnn_tf.tasks.split import LabelText, OnBadRow, SplitSpec
+from mtdnn_tf.tasks.names import check_fields
+from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
+from mtdnn_tf.validation import Section
 
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[
@@ -29,10 +31,10 @@ HEAD_FIELDS = (
 )
 UNLABELLED = "unlabelled"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-Rate = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[StrictFloat, Field(ge=0, lt=1)]
 
 
-class RankingSettings(BaseModel):
+class RankingSettings(Section):
     """The relevance and the loss of a ranking task (arXiv 1901.11504, Eqs 5, 8 and 9).
 
     Attributes:
@@ -44,14 +46,12 @@ class RankingSettings(BaseModel):
             candidate: `error`, or `skip` it and report how many were left.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     activation: Literal["none", "sigmoid"] = "none"
-    gamma: Annotated[float, Field(gt=0)] = 1.0
+    gamma: Annotated[StrictFloat, Field(gt=0)] = 1.0
     incomplete_groups: OnBadRow = "error"
 
 
-class SANSettings(BaseModel):
+class SANSettings(Section):
     """The SAN head of a pair classification task; see `mtdnn_tf.modeling.heads.san`.
 
     Attributes:
@@ -63,15 +63,13 @@ class SANSettings(BaseModel):
             null is the task's `dropout`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: Annotated[int, Field(ge=1)] = 5
+    steps: Annotated[StrictInt, Field(ge=1)] = 5
     prediction_dropout: Rate = 0.1
     state_dropout: Rate | None = None
     memory_dropout: Rate | None = None
 
 
-class TaskSpec(BaseModel):
+class TaskSpec(Section):
     """A task of language understanding over one sentence, a pair, or a query with candidates.
 
     Splits are known by name: `train` is trained on, those that begin with `dev` are evaluated,
@@ -82,7 +80,8 @@ class TaskSpec(BaseModel):
         kind: Classification of a sentence or of a pair, similarity (a real number for a pair), or
             ranking: a query's candidates in the order of their relevance. Rows with the same text
             in the first field are one query; its candidates stay together in a batch.
-        fields: The text fields in the order the encoder sees them.
+        fields: The text fields in the order the encoder sees them: ASCII letters, digits and `_ . / -`,
+            but no word of Python's. Whatever a file calls them, its `columns` say.
         labels: Label names; a label's class id is its position here, whatever the source says. Of
             the two of a ranking task, the second is that of a right candidate.
         label_values: Maps what a file says (`"0"`) to a label name; what is not listed must itself
@@ -106,21 +105,19 @@ class TaskSpec(BaseModel):
             and unlabelled test splits.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     kind: TaskKind
     description: str = ""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
-    labels: tuple[LabelText, ...] = ()
+    labels: tuple[LabelName, ...] = ()
     label_values: dict[LabelText, LabelText] = {}
-    score_range: tuple[float, float] | None = None
+    score_range: tuple[StrictFloat, StrictFloat] | None = None
     ranking: RankingSettings | None = None
     metrics: tuple[MetricName, ...] = ()
     head: Literal["linear", "san"] = "linear"
     san: SANSettings | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Rate = 0.1
+    loss_weight: Annotated[StrictFloat, Field(gt=0)] = 1.0
     folder: str | None = None
     splits: dict[str, SplitSpec]
     predict_with: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
@@ -166,8 +163,7 @@ class TaskSpec(BaseModel):
         wanted = 1 if self.kind == "single_classification" else 2
         if len(self.fields) != wanted:
             raise ValueError(f"a {self.kind} task has {wanted} text field(s), not {self.fields}")
-        if len(set(self.fields)) != len(self.fields) or {"label", "uid"} & set(self.fields):
-            raise ValueError(f"fields must differ and not be called label or uid: {self.fields}")
+        check_fields(self.fields)
         if self.has_head:
             self._check_answers()
         else:

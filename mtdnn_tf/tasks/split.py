@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+
+from mtdnn_tf.validation import Section
 
 OnBadRow = Literal["error", "skip"]
 FileFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "arrow"]
@@ -25,10 +27,20 @@ SUFFIXES: dict[str, FileFormat] = {
 COMPRESSED = ".gz"
 TABLES: tuple[FileFormat, ...] = ("tsv", "csv")  # Their rows have cells; the others' have keys.
 
-# YAML reads an unquoted 0 as a number; a label is text.
+# Python code may give a number; a config's labels are read as text.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
+LabelName = Annotated[LabelText, AfterValidator(lambda text: _label_name(text))]
 TfdsName = Annotated[str, Field(pattern=r"^\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?$")]
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def _label_name(text: str) -> str:
+    """Raises a ValueError for a label that no cell of a table can say."""
+    if text.splitlines() != [text] or text != text.strip() or "\t" in text:
+        raise ValueError(
+            f"a label is text without tabs, line ends and white space around it, not {text!r}"
+        )
+    return text
 
 
 def columns_in(column: str | int | None) -> tuple[str | int, ...]:
@@ -57,7 +69,7 @@ def format_of(file: str) -> FileFormat:
     return SUFFIXES[suffix]
 
 
-class SplitSpec(BaseModel):
+class SplitSpec(Section):
     """Where the rows of one split are and how a row is laid out.
 
     Attributes:
@@ -90,20 +102,18 @@ class SplitSpec(BaseModel):
         on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     file: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     other_names: tuple[str, ...] = ()
     format: FileFormat | None = None
     quoting: Quoting | None = None
     tfds: TfdsName | Annotated[tuple[TfdsName, ...], Field(min_length=1)] | None = None
     split: str | None = None
-    header: bool = True
-    columns: dict[str, str | Annotated[int, Field(ge=0)] | None] = {}
+    header: StrictBool = True
+    columns: dict[str, str | Annotated[StrictInt, Field(ge=0)] | None] = {}
     skip_labels: tuple[LabelText, ...] = ()
-    column_count: Annotated[int, Field(ge=1)] | None = None
-    optional: bool = False
-    candidate_lists: bool = False
+    column_count: Annotated[StrictInt, Field(ge=1)] | None = None
+    optional: StrictBool = False
+    candidate_lists: StrictBool = False
     on_bad_row: OnBadRow | None = None
 
     @property

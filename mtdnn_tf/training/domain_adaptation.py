@@ -130,7 +130,7 @@ class DomainAdaptation:
         keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
         train(experiment, workdir, self._strategy)
         directory = RunDirectory(workdir)
-        last = next(r for r in reversed(directory.read_metrics()) if r["kind"] == "dev")
+        last = directory.metrics.read("dev")[-1]
         data = directory.read_json(directory.data_file)
         return data[f"{self._task.name}/train"]["examples"], last["scores"][self._task.name]
 

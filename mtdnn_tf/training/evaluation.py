@@ -14,8 +14,8 @@ from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
 from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.metrics import compute, task_score
+from mtdnn_tf.tasks.prediction import check_numbers
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.workers import Workers
 
@@ -77,6 +77,9 @@ class LogitsRunner:
 
         Returns:
             For each source [examples, outputs] float32, in the order of its store.
+
+        Raises:
+            UserError: A logit is not a finite number.
         """
         results = [np.zeros([len(store), task.output_size], np.float32) for task, store in sources]
         times_run = [np.zeros(len(store), np.int32) for _, store in sources]
@@ -116,7 +119,10 @@ class LogitsRunner:
         # What another worker ran is 0 here.
         if any((self._workers.sum(times) != 1).any() for times in times_run):
             raise RuntimeError("not every example was run exactly once")
-        return [self._workers.sum(logits) for logits in results]
+        results = [self._workers.sum(logits) for logits in results]
+        for (task, store), logits in zip(sources, results, strict=True):
+            check_numbers(task.name, store.uids, logits)
+        return results
 
 
 def _long_enough(shape: BatchShape, stores: Sequence[TokenStore]) -> BatchShape:
@@ -204,8 +210,6 @@ def evaluate(
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     examples: dict[str, dict[str, int]] = {}
     for (task, split, store), output in zip(sources, logits, strict=True):
-        if not np.isfinite(output).all():
-            raise UserError(f"{task.name}/{split}: the model's output is not a finite number")
         metrics.setdefault(task.name, {})[split] = metrics_of(task, store, output)
         examples.setdefault(task.name, {})[split] = len(store)
     scores = {name: task_score(of_splits) for name, of_splits in metrics.items()}

@@ -54,7 +54,7 @@ def finetune_experiment(
     Raises:
         UserError: There is no such run, or a setting is wrong.
     """
-    assignments = [*assignments, f"init.run={json.dumps(run)}"]
+    assignments = [*assignments, f"init.run={json.dumps(run, ensure_ascii=False)}"]
     if config is not None:
         RunDirectory(run).read_experiment()  # It has to be there.
         return load_experiment(config, assignments, data_dir)

@@ -30,6 +30,8 @@ from mtdnn_tf.training.start import find_start
 from mtdnn_tf.training.trainer import Trainer
 from mtdnn_tf.training.workers import Workers
 
+NO_SCORE = -1e9  # Of a run without a best checkpoint.
+
 
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
@@ -110,7 +112,7 @@ class TrainingRun:
             self.state = {
                 "step": counter(tf.int64, 0),
                 "epochs_evaluated": counter(tf.int64, 0),
-                "best_score": counter(tf.float64, -1e9),
+                "best_score": counter(tf.float64, NO_SCORE),
             }
         self.checkpoints = Checkpoints(
             directory.checkpoints,
@@ -175,6 +177,7 @@ class TrainingRun:
                 shutil.copyfile(path, directory.encoder / path.name)
             self._tokenizer.save(directory.path)
             write_atomically(directory.data_file, json.dumps(self.data.summary(), indent=2))
+            directory.write_hashes()
         self.save()
         if self.workers.is_chief:
             directory.write_experiment(self.experiment)
@@ -195,10 +198,16 @@ class TrainingRun:
             raise UserError(
                 f"{directory.path} has a config.yaml but no checkpoint; choose another --workdir"
             )
+        if self.state["best_score"].numpy() > NO_SCORE and not self.checkpoints.has_best():
+            logging.warning(
+                "%s has lost its best checkpoint: only epochs still to come can take its place",
+                directory.path,
+            )
+            self.state["best_score"].assign(NO_SCORE)
         step, epochs = self.count("step"), self.count("epochs_evaluated")
         self.workers.check_same(f"{step} {epochs}", "the steps of the checkpoint")
         if self.workers.is_chief:
-            directory.rewind_metrics(step, epochs)
+            directory.metrics.rewind(step, epochs)
 
     def count(self, name: str) -> int:
         """The value of `step` or `epochs_evaluated`."""

@@ -157,17 +157,19 @@ class TrainingLoop:
         evaluates |= epoch + 1 == self._settings.epochs
         # Without dev splits the last epoch is the best.
         score = -math.inf if dev else float(epoch)
+        record = None
         if dev and evaluates:
             result = evaluate(self._runner, dev)
             score = result.mean
-            self._log.epoch(result, step=step, epoch=epoch + 1)
+            record = self._log.epoch(result, step=step, epoch=epoch + 1)
             if run.workers.is_chief:
                 summaries = self._controller.summary_manager
-                summaries.write_summaries({"dev": result.metrics | {"mean": result.mean}})
+                # Not within `dev`, whose names are those of tasks.
+                summaries.write_summaries({"dev": result.metrics, "dev_mean": result.mean})
                 summaries.flush()
         if score > run.state["best_score"].numpy():
             run.state["best_score"].assign(score)
-            run.checkpoints.save_best(step)
+            run.checkpoints.save_best(step, record)
             if dev:
                 self._log.predictions(dev, result)
 
