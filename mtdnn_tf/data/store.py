@@ -62,7 +62,7 @@ def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> Token
         groups=rows.groups,
         whole_lengths=tokens.whole_lengths,
         is_cut=tokens.is_cut,
-        windows=tokens.windows if tokenizer.windows > 1 else None,
+        windows=tokens.windows,
         skipped=rows.skipped,
         remark=rows.remark,
     )
