@@ -73,7 +73,7 @@ def tokenize_rows(
         groups=rows.groups,
         whole_lengths=tokens.whole_lengths,
         is_cut=tokens.is_cut,
-        windows=tokens.windows if tokenizer.windows > 1 else None,
+        windows=tokens.windows,
         skipped=rows.skipped,
         remark=rows.remark,
     )
