@@ -106,7 +106,8 @@ class MTDNN:
                 raise UserError(f"{task} takes {', '.join(spec.fields)}; found {example!r}")
         if not examples:
             return []
-        _, groups = np.unique([example[0].strip() for example in examples], return_inverse=True)
+        numbers: dict[str, int] = {}  # Of the queries.
+        groups = np.array([numbers.setdefault(e[0].strip(), len(numbers)) for e in examples])
         # The candidates of a query go beside each other.
         order = np.argsort(groups, kind="stable") if spec.is_ranking else np.arange(len(examples))
         rows = Rows(

@@ -1,5 +1,6 @@
 """The exported model: loaded as the model server loads it, it answers as the model in memory."""
 
+import contextlib
 import hashlib
 import json
 import random
@@ -22,15 +23,16 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from test_ranking import add_answers
-from tiny import error_line, run, write_encoder, write_experiment
+from tiny import error_line, peak_of, run, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import encoder_of, padded_inputs
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.serving import saved_model
+from mtdnn_tf.serving import saved_model, servable
 from mtdnn_tf.serving.config_messages import BatchingParameters
+from mtdnn_tf.serving.json_tensor import read_request
 from mtdnn_tf.serving.model_card import model_card
 from mtdnn_tf.serving.saved_model import export
 from mtdnn_tf.serving.servable import Servable, read_tensor
@@ -331,6 +333,66 @@ def test_a_tensor_without_the_values_it_says_it_has_is_refused(dtype, shape, val
     with pytest.raises(ServingError, match="x: ") as caught:
         read_tensor("x", tensor)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+REQUEST_BYTES, TIMES = 60_000, 300  # A short text comes to some tokens, one of these to vectors.
+
+
+@pytest.mark.parametrize(
+    ("signature", "instances"),
+    [
+        ("mood", ["a"] * (REQUEST_BYTES // 5)),
+        ("mood", ["a"] * (REQUEST_BYTES // 6) + ["so " * (REQUEST_BYTES // 18)]),
+        ("read", [{"a": "", "b": ""}] * (REQUEST_BYTES // 20)),
+        ("mood_tokens", [[102]] * (REQUEST_BYTES // 7)),
+        ("mood_tokens", [[102] * (REQUEST_BYTES // 5)]),
+        ("mood_tokens", [[]] * (REQUEST_BYTES // 4)),
+    ],
+)
+def test_a_request_takes_memory_by_its_own_size(signature, instances, server):
+    body = json.dumps({"signature_name": signature, "instances": instances}).encode()
+
+    def answer():
+        with contextlib.suppress(ServingError):
+            name, inputs, _ = read_request(body, lambda name: server.signatures[name].inputs)
+            server.run(name, inputs)
+
+    server.run("encode", {"sentence1": np.array([b"a"], object)})
+    assert peak_of(answer) < TIMES * len(body)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        ([200_000_000], [1]),
+        ([1000, 200_000], [1] * 200_000),
+        ([0, 200_000_000], []),
+        ([0, 2**40], []),
+    ],
+)
+def test_a_tensor_takes_memory_by_its_own_size(shape, values, server):
+    proto = tf.TensorShape(shape).as_proto()
+    tensor = TensorProto(dtype=tf.int32.as_datatype_enum, tensor_shape=proto, int_val=values)
+
+    def answer():
+        with contextlib.suppress(ServingError):
+            server.run("mood_tokens", {"token_ids": read_tensor("token_ids", tensor)})
+
+    assert peak_of(answer) < 60 << 20
+
+
+def test_rows_that_are_run_apart_are_answered_as_together(server, monkeypatch):
+    inputs = {"sentence1": np.array([text.encode() for text in TEXTS * 3], object)}
+    together = server.run("all_single", inputs)
+    monkeypatch.setattr(servable, "MOST_ROWS", 7)
+    apart = server.run("all_single", inputs)
+    assert apart.keys() == together.keys()
+    for name, values in together.items():
+        np.testing.assert_array_equal(apart[name].shape, values.shape)
+        if values.dtype == object:
+            np.testing.assert_array_equal(apart[name], values)
+        else:
+            np.testing.assert_allclose(apart[name], values, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,19 @@ import random
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ranking import ANSWERS
-from tiny import BAD, GOOD, sentence, write_experiment
+from tiny import BAD, GOOD, peak_of, sentence, write_experiment
 
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.ensemble import Member, RaggedEnsemble, build_ensemble
 from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.loading import MTDNN
-from mtdnn_tf.modeling import BertEncoder, build_mtdnn
+from mtdnn_tf.modeling import BertEncoder, build_mtdnn, ragged_inputs
 from mtdnn_tf.pretrained import load_config
+from mtdnn_tf.ragged import RaggedModel
 
 NAMES = ["mood", "same", "near", "answers"]
 
@@ -82,6 +84,19 @@ def test_few_texts_are_answered_as_in_a_packed_batch(models, name, tolerance, ta
         in_packed_batches(model, monkeypatch)
         packed = model.predict(task, texts)
     np.testing.assert_allclose(numbers(alone), numbers(packed), atol=tolerance)
+
+
+def test_memory_is_linear_in_tokens_whatever_they_are_divided_into(models, experiment):
+    """Of every pooling and head: a batch of a server has as many rows as it is sent."""
+    config = load_config(experiment.encoder.pretrained)
+    model = RaggedModel(build_mtdnn(config, experiment.heads, pooling="mean"))
+    heads = [task.name for task in experiment.heads]
+    logits = tf.function(lambda features: model.logits(heads, features), reduce_retracing=True)
+    examples = 6000
+    texts = [np.array([2, 3], np.int32)] * examples
+    logits(ragged_inputs(texts[:2]))
+    logits(ragged_inputs(texts[:3]))
+    assert peak_of(lambda: logits(ragged_inputs(texts))) < examples * (2 * examples)
 
 
 def test_what_fits_a_packed_batch_makes_none(models, monkeypatch):

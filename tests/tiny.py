@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +231,22 @@ def in_fork(
             runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()
+
+
+def peak_of(act: Callable[[], object]) -> int:
+    """Most bytes that the process has more while `act` runs than before."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        pytest.skip("Linux alone tells the peak of a part of a process's life")
+
+    def size(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+    before = size("VmRSS")
+    reset.write_text("5")
+    act()
+    return size("VmHWM") - before
 
 
 def error_line(done: subprocess.CompletedProcess) -> str:

@@ -215,10 +215,7 @@ class BertEncoder(layers.Layer):
     def _pool(self, tokens: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
         """Returns `[examples, hidden]` for flat `tokens` `[tokens, hidden]`."""
         if self.pooling == "mean":
-            member = ops.cast(membership(inputs), tokens.dtype)
-            count = ops.sum(ops.cast(member, "float32"), axis=1, keepdims=True)
-            total = ops.cast(ops.matmul(member, tokens), "float32")
-            return ops.cast(total / ops.maximum(count, 1.0), self.compute_dtype)
+            return ops.cast(_mean(tokens, inputs), self.compute_dtype)
         first = ops.take(tokens, inputs["first_slot"], axis=0)
         return self._vectors(first)
 
@@ -331,11 +328,22 @@ def _grid(slots: KerasTensor, heads: int) -> AttentionGrid:
     return AttentionGrid(rows, length, bias, gather)
 
 
+def _mean(tokens: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
+    """The mean over each example's tokens, `[examples, hidden]` float32."""
+    if "row_ids" in inputs:  # Any number of examples: no matrix of them by tokens.
+        owner, examples = inputs["row_ids"], ops.shape(inputs["first_slot"])[0]
+        total = ops.segment_sum(ops.cast(tokens, "float32"), owner, examples)
+        ones = ops.ones_like(owner, dtype="float32")
+        count = ops.expand_dims(ops.segment_sum(ones, owner, examples), 1)
+    else:
+        member = ops.cast(membership(inputs), tokens.dtype)
+        count = ops.sum(ops.cast(member, "float32"), axis=1, keepdims=True)
+        total = ops.cast(ops.matmul(member, tokens), "float32")
+    return total / ops.maximum(count, 1.0)
+
+
 def membership(inputs: dict[str, KerasTensor]) -> KerasTensor:
-    """Which tokens belong to which example, `[examples, tokens] bool`."""
-    if "row_ids" in inputs:
-        examples = ops.shape(inputs["grid"])[0]
-        return ops.equal(ops.expand_dims(ops.arange(examples, dtype="int32"), 1), inputs["row_ids"])
+    """Which tokens of a packed batch belong to which example, `[examples, tokens] bool`."""
     rows, length = ops.shape(inputs["example_ids"])
     number = ops.reshape(inputs["example_ids"], (-1,))
     row = ops.repeat(ops.arange(rows, dtype="int32"), length)

@@ -180,7 +180,8 @@ def without_padding(
         Token and type ids, both [n, (tokens)] int32; type 0 up to the first [SEP], then 1.
     """
     separates = tf.cast(token_ids == sep_id, tf.int32)
-    position = tf.range(tf.shape(token_ids)[1]) + 1
+    # Not a range: of no rows the length may be anything.
+    position = tf.cumsum(tf.ones_like(token_ids), axis=1)
     lengths = tf.reduce_max(separates * position, axis=1)
     lengths = tf.maximum(lengths, 0)  # The maximum of nothing is below 0.
     checks = [
@@ -192,6 +193,8 @@ def without_padding(
         ),
     ]
     (lengths,) = _after(checks, lengths)
+    token_ids = token_ids[:, : tf.maximum(tf.reduce_max(lengths), 0)]
+    separates = tf.cast(token_ids == sep_id, tf.int32)
     type_ids = tf.minimum(tf.cumsum(separates, axis=1, exclusive=True), 1)
     return (
         tf.RaggedTensor.from_tensor(token_ids, lengths),
