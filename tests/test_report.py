@@ -205,6 +205,7 @@ def test_equal_uids_and_labels_do_not_make_the_same_examples(
     data = json.loads((copy / "data.json").read_text())
     data["mood/dev"]["content"] = "0" * 64
     (copy / "data.json").write_text(json.dumps(data))
+    RunDirectory(copy).write_hashes()
     page = Page(write_report(trained[0], [copy], output=tmp_path / "r.html").read_text())
     assert "Not compared: mood (other examples)." in page.text
     folder = tmp_path / "data"
@@ -290,6 +291,7 @@ def test_texts_and_names_are_shown_as_they_are(experiment, trained, tmp_path):
     near = RunDirectory(copy).read_experiment().tasks["near"]
     known["near/dev"]["content"] = content_hash(near, "dev", data).hex()
     (copy / "data.json").write_text(json.dumps(known))
+    RunDirectory(copy).write_hashes()
     text = write_report(copy, data_dir=str(data), output=tmp_path / "r.html").read_text()
     assert "<b>" not in text
     assert "<b>the & " in Page(text).text
