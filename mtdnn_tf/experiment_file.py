@@ -1,21 +1,23 @@
 """An experiment read from a YAML file, with settings of the command line on top."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.saved_config import current_tree
 from mtdnn_tf.tasks.registry import SourceName, resolve_task
 from mtdnn_tf.validation import validated
-from mtdnn_tf.yaml_file import read_yaml
+from mtdnn_tf.yaml_file import parse_yaml, read_yaml
 
 
 def set_key(tree: dict[str, Any], assignment: str) -> None:
     """Sets one nested key of a config tree in place, from `training.epochs=2`.
 
-    The value is read as YAML, so that `null`, numbers, `[lists]` and `{maps: 1}` work.
+    The value is read as YAML, so that `null`, numbers, `[lists]` and `{maps: 1}` work. The sections on
+    the way are copied: what other places of the tree share with them stays.
 
     Raises:
         UserError: The text is not `key=value`, or the path goes through something not a mapping.
@@ -23,22 +25,27 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set={assignment}: expected key=value, such as training.epochs=2")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set={assignment}: the value is not YAML") from error
+    value = parse_yaml(text, f"--set={assignment}", key.strip())
     *parents, last = key.strip().split(".")
     node = tree
     for parent in parents:
-        if parent == "tasks" and node is tree:
-            node[parent] = _tasks_mapping(node.get(parent), "--set")
         child = node.get(parent)
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
+        if parent == "tasks" and node is tree:
+            child = _tasks_mapping(child, "--set")
+        if not isinstance(child, dict | None):
             raise UserError(f"--set={assignment}: {parent} is not a section")
-        node = child
+        node[parent] = dict(child or {})
+        node = node[parent]
     node[last] = value
+
+
+def assignments(*settings: Mapping[str, Any]) -> list[str]:
+    """Settings, dotted key to value, as `key=value` texts."""
+    return [
+        f"{key}={json.dumps(value, ensure_ascii=False)}"
+        for of_one in settings
+        for key, value in of_one.items()
+    ]
 
 
 def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
@@ -53,13 +60,13 @@ def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
     """Turns a config tree into an `Experiment`, task names resolved against the built-in suites.
 
     Args:
-        tree: What the YAML holds.
+        tree: What the YAML holds: a user's config, or a saved one, with its `format`.
         where: The file, for messages.
 
     Raises:
         UserError: A key, task, value or type is wrong; names it, and the near matches.
     """
-    tree = dict(tree)
+    tree = current_tree(tree, where) if "format" in tree else dict(tree)
     for section, field in Experiment.model_fields.items():
         if tree.get(section) is None and not field.is_required():
             tree.pop(section, None)

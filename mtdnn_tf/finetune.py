@@ -8,7 +8,6 @@ the dev metrics before and after, also in finetune.json. --dry_run builds everyt
 for each task and writes nothing.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -35,7 +34,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
 
     from mtdnn_tf.training.finetuning import FineTuning, finetune_experiment
     from mtdnn_tf.training.progress import metrics_table
-    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.signals import stop_signals
 
     experiment = finetune_experiment(
         values.init_from,
@@ -49,11 +48,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         for text in tuning.dry_runs():
             print(text)
         return 0
-    try:
-        report = tuning.run()
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
+    with stop_signals() as stop:
+        report = tuning.run(stop)
     title = f"{workdir}: dev metrics after fine-tuning for each task"
     Console().print(
         metrics_table(title, report.after, report.examples, {"no fine-tuning": report.before})

@@ -1,11 +1,14 @@
 """A trained model back from its run directory."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
+from absl import logging
 
 from mtdnn_tf.config import Experiment, Precision
 from mtdnn_tf.data.sources import Rows
@@ -16,6 +19,7 @@ from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.predictions import prediction_records
 from mtdnn_tf.pretrained import load_config
+from mtdnn_tf.ragged import Ragged, RaggedModel, RaggedRunner
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.prediction import Prediction
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -30,17 +34,32 @@ class MTDNN:
 
     Attributes:
         model: The Keras model; takes packed batches, returns {task name: logits}.
+        ragged: The same model on ragged batches.
         tasks: Task name to its spec.
         tokenizer: The tokenizer it was trained with.
         experiment: The whole configuration of the run.
+        checkpoint: Where the run has, or had, these weights; None of several runs.
     """
 
     def __init__(
-        self, model: keras.Model, experiment: Experiment, tokenizer: BertTokenizer
+        self,
+        model: keras.Model,
+        experiment: Experiment,
+        tokenizer: BertTokenizer,
+        checkpoint: Path | None = None,
+        ragged: Ragged | None = None,
     ) -> None:
         self.model, self.experiment, self.tokenizer = model, experiment, tokenizer
+        self.checkpoint, self.ragged = checkpoint, ragged or RaggedModel(model)
         self.tasks: dict[str, TaskSpec] = dict(experiment.tasks)
-        self.runner = LogitsRunner(model, evaluation_shape(experiment))
+        strategy, shape = tf.distribute.get_strategy(), evaluation_shape(experiment)
+        self.runner = LogitsRunner(model, shape, strategy)
+        self._few, self._slots = RaggedRunner(self.ragged, strategy), shape.rows * shape.length
+        # Several replicas share packed batches, and a TPU takes no other shapes.
+        self._takes_few = strategy.num_replicas_in_sync == 1 and not isinstance(
+            strategy, tf.distribute.TPUStrategy
+        )
+        self._encode = functools.cache(tokenizer.encode_in_graph)
 
     def task(self, name: str) -> TaskSpec:
         """The spec of a task.
@@ -58,8 +77,14 @@ class MTDNN:
         return task if task.predict_with is None else self.task(task.predict_with)
 
     def logits(self, task: str, store: TokenStore) -> np.ndarray:
-        """Runs a task's head over a token store: [examples, outputs] float32, in its order."""
-        return self.runner.run([(self.head(task), store)])[0]
+        """Runs a task's head over a token store: [examples, outputs] float32, in its order.
+
+        What would not fill one packed batch is run without its empty slots.
+        """
+        head = self.head(task)
+        if self._takes_few and 0 < len(store.token_ids) <= self._slots:
+            return self._few.run(head.name, store)
+        return self.runner.run([(head, store)])[0]
 
     def predict(self, task: str, texts: Texts) -> list[Prediction]:
         """Answers a task for sentences, or for pairs of sentences.
@@ -91,7 +116,8 @@ class MTDNN:
             skipped=0,
             groups=groups[order] if spec.is_ranking else None,
         )
-        logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer))
+        encode = self._encode(len(spec.fields))
+        logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer, encode))
         records = prediction_records(self.head(task), rows.uids, logits, groups=groups[order])
         names = [field.name for field in fields(Prediction)]
         answers = [Prediction(*(record.get(name) for name in names)) for record in records]
@@ -107,11 +133,15 @@ def in_precision(loaded: MTDNN, policy: str) -> MTDNN:
     """
     encoder = encoder_of(loaded.model)
     model = build_mtdnn(
-        encoder.config, loaded.experiment.heads, pooling=encoder.pooling, dtype=policy
+        encoder.config,
+        loaded.experiment.heads,
+        pooling=encoder.pooling,
+        dtype=policy,
+        windows=loaded.experiment.data.windows > 1,
     )
     for variable, trained in zip(model.weights, loaded.model.weights, strict=True):
         variable.assign(keras.ops.cast(trained.value, variable.dtype))
-    return MTDNN(model, loaded.experiment, loaded.tokenizer)
+    return MTDNN(model, loaded.experiment, loaded.tokenizer, loaded.checkpoint)
 
 
 def load(
@@ -125,8 +155,8 @@ def load(
         precision: What the model computes in; by default what it was trained in.
 
     Raises:
-        UserError: There is no run or no checkpoint, or the checkpoint's variables are not the
-            model's (lists what is missing and unexpected).
+        UserError: There is no run or no checkpoint, a file is damaged, or the checkpoint's variables
+            are not the model's (lists what is missing and unexpected).
     """
     if checkpoint not in ("best", "last"):
         raise UserError(f"checkpoint: expected best or last, found {checkpoint!r}")
@@ -137,8 +167,16 @@ def load(
     model = build_mtdnn(
         config,
         experiment.heads,
-        pooling=experiment.encoder.pooling,
+        pooling=experiment.encoder.settled_pooling,
         dtype=precision or experiment.training.precision,
+        windows=experiment.data.windows > 1,
     )
-    Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
-    return MTDNN(model, experiment, tokenizer)
+    path = Checkpoints(directory.checkpoints, model).restore_model(checkpoint)
+    if directory.is_in_use:
+        logging.warning(
+            "%s is in use by another process: this is its %s checkpoint so far, %s",
+            directory.path,
+            checkpoint,
+            path.name,
+        )
+    return MTDNN(model, experiment, tokenizer, path)

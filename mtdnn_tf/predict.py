@@ -2,8 +2,9 @@
 
     python -m mtdnn_tf.predict --workdir=runs/glue --task=rte --input=pairs.tsv --output=answers.tsv
 
-The input is a TSV file, a .jsonl file, or `-`: standard input, TSV or JSON lines. A TSV file has the
-task's fields in a header, or no header and just the fields in order.
+The input is a .tsv, .txt, .csv, .jsonl, .ndjson, .json, .parquet, .arrow or .feather file, the text
+forms also as .gz, or `-`: standard input, TSV or JSON. A table has the task's fields in a header;
+columns of other names are told by --columns; --header=false takes just the fields in order.
 """
 
 from absl import flags
@@ -14,7 +15,7 @@ from mtdnn_tf import cli
 def _define_flags() -> None:
     cli.define_paths("workdir", None, "The run directory; several are an ensemble.", required=True)
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    cli.define_path("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    cli.define_input_flags()
     cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     cli.define_strategy_flags(workers=False)
     flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
@@ -25,16 +26,18 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.data.inputs import input_file, read_inputs
-    from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.data.store import tell_cut, tokenize_rows
     from mtdnn_tf.distillation.ensemble import load_ensemble
     from mtdnn_tf.predictions import deliver, prediction_records
 
     with strategy.scope():
         loaded = load_ensemble(values.workdir, values.checkpoint, values.precision)
     task = loaded.task(values.task)
-    with input_file(values.input) as path:
-        rows = read_inputs(task, path)
-    logits = loaded.logits(task.name, tokenize_rows(task, rows, loaded.tokenizer))
+    with input_file(values) as source:
+        rows = read_inputs(task, source)
+    store = tokenize_rows(task, rows, loaded.tokenizer)
+    tell_cut(task.name, store, loaded.tokenizer)
+    logits = loaded.logits(task.name, store)
     records = prediction_records(loaded.head(task.name), rows.uids, logits, groups=rows.groups)
     deliver(records, values.output)
     return 0

@@ -2,16 +2,20 @@
 
 config.yaml     the command that began the run, and the experiment with the full spec of every task
 data.json       rows, skipped rows and hashes of every split
-encoder/        config.json, the encoder's configuration in Hugging Face's keys
+encoder/        config.json, the encoder's configuration in Hugging Face's keys; source.json, the name,
+                the commit and the SHA-256 of the files that it was read from
 vocab.txt tokenizer.json
-checkpoints/    last/ and best/
+files.json      the hashes of the small files above but for config.yaml
+checkpoints/    last/ and best/, see `CheckpointFolder`
 metrics.jsonl   losses of every loop, dev metrics of every epoch
 predictions/    the dev predictions of the best checkpoint, a file a task and split
 events/         the same numbers for TensorBoard
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -19,14 +23,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
+from mtdnn_tf.checkpoint_folder import CheckpointFolder, number_of
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.validation import validated
-from mtdnn_tf.yaml_file import read_yaml
+from mtdnn_tf.metrics_log import MetricsLog, check_record
+from mtdnn_tf.saved_config import current_tree, saved_tree
+from mtdnn_tf.yaml_file import read_yaml, yaml_text
 
 # What may differ between the runs that share a directory: it changes no number.
 FREE_SETTINGS = {
@@ -38,7 +44,9 @@ FREE_SETTINGS = {
     "training.checkpoint_every_steps",
 }
 _COMMAND = "# Begun by: "
-RECORD_KEYS = ("kind", "step")  # Of every record of metrics.jsonl.
+_END = "# The end."  # A config that was cut off would be read with defaults for what it lacks.
+# What never changes after a run has begun; `files.json` has their hashes.
+FIXED_FILES = ("data.json", "encoder/config.json", "tokenizer.json", "vocab.txt")
 
 
 class RunDirectory:
@@ -55,8 +63,12 @@ class RunDirectory:
         self.predictions = self.path / "predictions"
         self.config_file = self.path / "config.yaml"
         self.encoder = self.path / "encoder"
+        self.source_file = self.encoder / "source.json"
         self.data_file = self.path / "data.json"
-        self.metrics_file = self.path / "metrics.jsonl"
+        self.metrics = MetricsLog(self.path / "metrics.jsonl")
+        self.best = CheckpointFolder(self.checkpoints / "best")
+        self._files_file = self.path / "files.json"
+        self._lock_file = self.path / ".lock"
         self._begun = self.checkpoints / "begun"
 
     @property
@@ -69,13 +81,19 @@ class RunDirectory:
         """Keeps every other process out; a process that dies gives the lock back.
 
         Raises:
-            UserError: Another process has it, or the folder cannot be made.
+            UserError: Another process has it, or the folder cannot be made or has a name that a list
+                of runs would be cut at.
         """
+        if "," in str(self.path) and not self.exists:
+            raise UserError(
+                f"cannot use the workdir {self.path}: ',' stands between the runs of an ensemble, as in "
+                "--workdir=a,b; choose a name without it"
+            )
         try:
             made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
+            lock = FileLock(self._lock_file)
+            lock.acquire(timeout=1)  # `is_in_use` may have it for a moment.
         except Timeout as error:
             raise UserError(
                 f"{self.path} is in use by another process; wait for it, or choose another --workdir"
@@ -88,6 +106,17 @@ class RunDirectory:
             if made and not self.exists:  # Nothing began: leave nothing behind.
                 shutil.rmtree(self.path)
             lock.release()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process has the lock; not known, and so False, where it cannot be written."""
+        if not os.access(self._lock_file, os.W_OK):
+            return False
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def make_room(self) -> None:
         """Removes what a start left that was killed before its config was there.
@@ -108,21 +137,47 @@ class RunDirectory:
         self._begun.touch()
 
     def read_experiment(self) -> Experiment:
-        """Reads the experiment of the run.
+        """Reads the experiment of the run, after a look at the run's other small files.
 
         Raises:
-            UserError: There is no run here.
+            UserError: There is no run here, or a file of it is damaged.
         """
         if not self.exists:
             raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
-        return validated(Experiment, read_yaml(self.config_file), str(self.config_file))
+        self._check_files()
+        where = str(self.config_file)
+        return build_experiment(current_tree(read_yaml(self.config_file), where), where)
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
         command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
-        tree = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, width=100)
-        write_atomically(self.config_file, f"{_COMMAND}{command}\n{tree}")
+        text = yaml_text(saved_tree(experiment))
+        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}{_END}\n")
         self._begun.unlink(missing_ok=True)
+
+    def write_hashes(self) -> None:
+        """Notes what is in the `FIXED_FILES`, all of which are there."""
+        hashes = {name: self._hash(name) for name in FIXED_FILES}
+        write_atomically(self._files_file, json.dumps(hashes, indent=2) + "\n")
+
+    def _check_files(self) -> None:
+        """Checks that the small files are whole; runs of earlier versions have nothing to check by."""
+        if not self._files_file.exists():
+            return
+        if not self.config_file.read_bytes().rstrip().endswith(_END.encode()):
+            raise UserError(f"{self.config_file} is cut off: its last line is not {_END!r}")
+        for name, noted in self.read_json(self._files_file).items():
+            if self._hash(name) != noted:
+                raise UserError(
+                    f"{self.path / name} is damaged: it is not the file that the run began with; put "
+                    "that back from a copy of the run"
+                )
+
+    def _hash(self, name: str) -> str:
+        try:
+            return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"cannot read {self.path / name}: {error.strerror}") from error
 
     def remove_partial_files(self) -> None:
         """Removes files that a process that was killed had not written whole; under the lock."""
@@ -137,10 +192,14 @@ class RunDirectory:
     def check_same(self, experiment: Experiment) -> None:
         """Compares the run that is here with the experiment that is to go on in it.
 
+        A pooling of `auto` is what the run has.
+
         Raises:
             UserError: They differ in something that changes results; names what.
         """
         there, here = fixed_settings(self.read_experiment()), fixed_settings(experiment)
+        if experiment.encoder.pooling == "auto":
+            here["encoder.pooling"] = there["encoder.pooling"]
         differences = [
             f"{key} is {there.get(key)!r} there and {here.get(key)!r} now"
             for key in {**there, **here}
@@ -153,75 +212,54 @@ class RunDirectory:
                 "choose another --workdir"
             )
 
-    def read_json(self, path: Path) -> Any:
+    def read_json(self, path: Path) -> dict[str, Any]:
         """Reads one of the run's JSON files.
 
         Raises:
             UserError: It is missing or broken.
         """
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {error}") from error
+        if not isinstance(tree, dict):
+            raise UserError(f"cannot read {path}: expected a JSON object")
+        return tree
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
-        """Appends one record to `metrics.jsonl`.
+    def dev_record(self, checkpoint: Path) -> dict[str, Any] | None:
+        """The record of the dev metrics of a best checkpoint; None where it was not evaluated.
 
-        Raises:
-            UserError: It cannot be written.
-        """
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, allow_nan=False) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.metrics_file}: {error.strerror}") from error
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The records of `metrics.jsonl`; a last line cut off by a kill is left out.
-
-        Raises:
-            UserError: It is broken.
-        """
-        if not self.metrics_file.is_file():
-            return []
-        try:
-            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-            records = [json.loads(line) for line in lines[:-1]]
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self.metrics_file}: {error}") from error
-        for number, record in enumerate(records, start=1):
-            if not isinstance(record, dict) or not set(RECORD_KEYS) <= set(record):
-                raise UserError(
-                    f"{self.metrics_file}:{number}: expected a record with {', '.join(RECORD_KEYS)}"
-                )
-        return records
-
-    def best_dev(self) -> dict[str, Any]:
-        """The record of `metrics.jsonl` with the best mean of the dev scores.
-
-        Raises:
-            UserError: There is none yet.
-        """
-        dev = [record for record in self.read_metrics() if record["kind"] == "dev"]
-        if not dev:
-            raise UserError(f"{self.metrics_file} has no dev metrics yet")
-        return max(dev, key=lambda record: record["mean"])
-
-    def rewind_metrics(self, step: int, epochs_evaluated: int) -> None:
-        """Drops the records that come after a training state, which will be written again.
+        Runs of earlier versions have it in `metrics.jsonl` alone, at the checkpoint's step.
 
         Args:
-            step: The updates that the state has behind it.
-            epochs_evaluated: The evaluations that it has behind it.
+            checkpoint: One of `best`, which may be gone by now.
+
+        Raises:
+            UserError: The record is broken.
         """
-        kept = [
-            record
-            for record in self.read_metrics()
-            if record["step"] <= step
-            and (record["kind"] != "dev" or record["epoch"] <= epochs_evaluated)
-        ]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomically(self.metrics_file, text)
+        own = checkpoint.with_suffix(".json")
+        if own.exists():
+            record = self.read_json(own)
+            check_record(record, str(own))
+            return record
+        step = number_of(checkpoint)
+        return next((r for r in self.metrics.read("dev") if r["step"] == step), None)
+
+    def best_dev(self) -> dict[str, Any]:
+        """The record of the dev metrics of the best checkpoint.
+
+        Where the checkpoints were removed, that of `metrics.jsonl` with the best mean.
+
+        Raises:
+            UserError: There is none.
+        """
+        if checkpoints := self.best.newest_first():
+            record = self.dev_record(checkpoints[0])
+        else:
+            record = max(self.metrics.read("dev"), key=lambda r: r["mean"], default=None)
+        if record is None:
+            raise UserError(f"{self.path} has no dev metrics of a best checkpoint")
+        return record
 
 
 def fixed_settings(experiment: Experiment) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The same command goes on where a run was interrupted.
 """
 
 import json
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -35,18 +34,15 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     experiment = load_experiment(Path(values.config), assignments, values.data_dir)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.training.dry_run import dry_run
-    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.signals import stop_signals
     from mtdnn_tf.training.training import train
     from mtdnn_tf.training.workers import Workers
 
     if values.dry_run:
         print(dry_run(experiment, strategy))
         return 0
-    try:
-        train(experiment, Path(values.workdir), strategy)
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
+    with stop_signals() as stop:
+        train(experiment, Path(values.workdir), strategy, stop)
     if values.report and Workers(strategy).is_chief:
         from mtdnn_tf.reporting.page import write_report
 

@@ -4,7 +4,7 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from mtdnn_tf.errors import UserError, did_you_mean
@@ -16,6 +16,16 @@ LocalPath = Annotated[str, AfterValidator(local_path)]
 MAX_INPUT_CHARS = 60
 # Errors whose message already says what was found, or that found nothing.
 COMPLETE = {"extra_forbidden", "missing", "value_error", "too_short", "too_long"}
+
+
+class Section(BaseModel):
+    """A part of a config: no unknown keys, no infinite numbers.
+
+    Numbers and truth values of its fields are `StrictInt`, `StrictFloat` and `StrictBool`, which take
+    nothing of another kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def validated(model_class: type[Model], data: object, where: str) -> Model:

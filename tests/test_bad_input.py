@@ -62,6 +62,9 @@ MISTAKES = {
     "a vocabulary that does not match the weights": (
         lambda f: (f / "encoder/vocab.txt").write_text("\n".join([*VOCAB, "more"]) + "\n"),
         ["vocab.txt", str(len(VOCAB) + 1), str(len(VOCAB))]),
+    "an encoder of one segment, and a task over pairs": (
+        lambda f: edit(f / "encoder/config.json", lambda t: t.replace('_size": 2,', '_size": 1,')),
+        ["tasks.near", "two texts", "type_vocab_size 1"]),
     "weights of another size": (
         lambda f: change_tensors(f / "encoder", narrow), ["pooler.dense.weight", "[8, 8]", "[16, 16]"]),
     "weights that lack a layer": (
@@ -281,7 +284,7 @@ def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(tmp
     assert run("train", f"--config={path}", f"--workdir={workdir}").returncode == 0
     tree = yaml.safe_load((workdir / "config.yaml").read_text())
     tree["tasks"]["other"] = tree["tasks"].pop("mood") | {"name": "other"}
-    (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     from mtdnn_tf.loading import load
 
     with pytest.raises(UserError) as caught:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from safetensors.numpy import load_file, save_file
-from tiny import VOCAB, error_line, write_encoder, write_experiment
+from tiny import SPECIALS, VOCAB, error_line, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
 from mtdnn_tf.conversion import convert
@@ -47,7 +47,7 @@ def write_vocab(folder):
 
 def inputs():
     """Token ids, type ids and mask `[3, longest]` of the sentences."""
-    ids, types = BertTokenizer(VOCAB).encode(*map(list, zip(*SENTENCES, strict=True)))
+    ids, types, *_ = BertTokenizer(VOCAB).encode(*map(list, zip(*SENTENCES, strict=True)))
     return ids.to_tensor().numpy(), types.to_tensor().numpy(), tf.ones_like(ids).to_tensor().numpy()
 
 
@@ -167,6 +167,7 @@ def test_googles_missing_pooler_is_reported_and_a_foreign_head_is_unexpected(bot
     save_tf1(values | {"output_weights": np.zeros((3, 16), np.float32)}, google / "bert_model.ckpt")
     _, report = read(google)
     assert set(report.missing) == {"bert/pooler/dense/kernel", "bert/pooler/dense/bias"}
+    assert pretrained.find_pooling(google) == ("mean", "the weights, which have no pooler")
     assert report.unexpected == ("output_weights",)
 
 
@@ -309,6 +310,10 @@ def test_an_unwanted_pooler_is_unused(both, garden):
         )
         assert len([name for name in report.unused if name.endswith(("kernel", "weight"))]) == 1
         assert not report.unexpected
+        assert pretrained.find_pooling(folder) == (
+            "cls_pooler",
+            "the weights, which have a pooler",
+        )
 
 
 # --- Mistakes, in both layouts ---
@@ -342,7 +347,7 @@ def change_sizes(folder, **changes):
 
 def test_a_complete_folder_is_resolved(tf_folder):
     assert pretrained.resolve(str(tf_folder)) == tf_folder
-    assert pretrained.check_vocab(tf_folder) == len(VOCAB)
+    assert pretrained.read_tokenizer(tf_folder).vocab == tuple(VOCAB)
 
 
 def test_another_size_names_the_tensor_and_both_shapes(tf_folder):
@@ -402,7 +407,7 @@ def test_a_broken_index_is_told(tf_folder, content):
 def test_another_number_of_word_pieces_is_told(tf_folder):
     with (tf_folder / "vocab.txt").open("a") as file:
         file.write("more\n")
-    message = told(pretrained.check_vocab, tf_folder)
+    message = told(pretrained.read_tokenizer, tf_folder)
     expected = (
         rf"{len(VOCAB) + 1} word pieces; expected vocab_size {len(VOCAB)} \((bert_config|params)"
     )
@@ -445,11 +450,21 @@ def test_lower_case_is_said_by_a_file_or_by_the_folders_name(
     folder = google.rename(tmp_path / name)
     if said is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": said}))
-    assert pretrained.lower_case(folder) is expected
+    assert pretrained.read_tokenizer(folder).settings["lower_case"] is expected
+
+
+def test_bert_config_says_it_before_the_folders_name(google):
+    path = google / "bert_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"do_lower_case": False}))
+    found = pretrained.read_tokenizer(google)
+    assert not found.settings["lower_case"]
+    assert "lower_case: false, from bert_config.json" in found.notes
 
 
 def test_a_folder_that_does_not_say_asks_for_the_setting(tf_folder, tmp_path):
     folder = tf_folder.rename(tmp_path / "chinese_L-2")
+    letters = [chr(0x4E00 + n) for n in range(len(VOCAB) - len(SPECIALS))]
+    (folder / "vocab.txt").write_text("\n".join([*SPECIALS, *letters]) + "\n")
     path = write_experiment(tmp_path / "experiment")
     pretrained_is = f"encoder.pretrained={folder}"
     silent = load_experiment(path, [pretrained_is])
@@ -522,6 +537,21 @@ def test_a_pooler_that_is_not_there_is_not_made_up(both, tmp_path):
     save_file(kept, folder / "model.safetensors")
     done = convert(str(folder), tmp_path / "output")
     assert set(done.written) == set(kept) == set(load_file(tmp_path / "output/model.safetensors"))
+
+
+def test_what_a_tokenizer_does_is_converted(both, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    folder = shutil.copytree(both[0], tmp_path / "accents")
+    vocab = [*VOCAB[:-2], "schön", "schon"]
+    (folder / "vocab.txt").unlink()
+    theirs = transformers.BertTokenizer(
+        {piece: n for n, piece in enumerate(vocab)}, strip_accents=False
+    )
+    theirs.save_pretrained(folder)
+    convert(str(folder), tmp_path / "output")
+    again = transformers.BertTokenizerFast.from_pretrained(tmp_path / "output")
+    ids = [vocab.index("schön"), vocab.index("schon")]
+    assert again("Schön schon", add_special_tokens=False)["input_ids"] == ids
 
 
 def test_a_conversion_that_fails_leaves_nothing(both, google, tmp_path):

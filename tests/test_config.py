@@ -1,10 +1,14 @@
+import contextlib
+
 import pytest
 import yaml
+from pydantic import ValidationError, create_model
 from tiny import write_tasks
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.validation import Section
 
 
 def write(path, tree):
@@ -44,6 +48,7 @@ def test_the_resolved_config_in_a_run_directory_reads_back_equal(tmp_path):
                 "ax": None,
                 **write_tasks(tmp_path),
             },
+            "encoder": {"pooling": "cls"},
             "mixture": {"mode": "temperature", "examples_per_epoch": 10},
             "training": {"clip_norm": None},
         },
@@ -63,6 +68,9 @@ def test_the_resolved_config_in_a_run_directory_reads_back_equal(tmp_path):
         ("mixture.weights={rte: 2}", ("mixture", "weights"), {"rte": 2}),
         ("tasks.rte.dropout=0.2", ("tasks", "rte", "dropout"), 0.2),
         ("encoder.pretrained=a=b", ("encoder", "pretrained"), "a=b"),
+        ("training.xla=on", ("training", "xla"), "on"),
+        ("tasks.rte.labels=[010, yes]", ("tasks", "rte", "labels"), ["010", "yes"]),
+        ("tasks.rte.label_values.1=1.0", ("tasks", "rte", "label_values"), {"1": "1.0"}),
     ],
 )
 def test_set_overrides_one_key(assignment, keys, value):
@@ -92,8 +100,23 @@ def test_set_overrides_one_key(assignment, keys, value):
         (["encoder.pretrained=hf://bert"], "encoder.pretrained: only local files and folders"),
         (["init.run=''"], "init.run: expected a path, found none"),
         (["tasks=[]"], "expected a list of task names or a mapping"),
-        (["tasks={1: null}"], "expected a list of task names or a mapping"),
+        (["tasks={1: null}"], "task '1': no built-in task has this name"),
         (["training.seed=4294967296"], "training.seed: should be less than 4294967296"),
+        (["training.epochs=yes"], "training.epochs: should be a valid integer, not 'yes'"),
+        (["training.epochs=true"], "training.epochs: should be a valid integer, not True"),
+        (["training.epochs=2.0"], "training.epochs: should be a valid integer, not 2.0"),
+        (["training.epochs='2'"], "training.epochs: should be a valid integer, not '2'"),
+        (["training.seed=1:20"], "training.seed: should be a valid integer, not '1:20'"),
+        (["training.seed=010"], "training.seed: should be a valid integer, not '010'"),
+        (["training.learning_rate=true"], "learning_rate: should be a valid number, not True"),
+        (["training.learning_rate=.inf"], "learning_rate: should be a finite number, not inf"),
+        (["training.learning_rate=1e999"], "learning_rate: should be a finite number, not inf"),
+        (["training.clip_norm=.nan"], "training.clip_norm: should be a finite number, not nan"),
+        (["mixture.mode=weights", "mixture.weights={rte: .inf}"], "weights.rte: should be a finite"),
+        (["tasks.rte.loss_weight=.inf"], "loss_weight: should be a finite number, not inf"),
+        (["tasks.rte.splits.train.optional=1"], "optional: should be a valid boolean, not 1"),
+        (["tasks.rte.splits.train.columns.label=1.0"], "label: should be a valid string or"),
+        (["training.xla=true"], "training.xla: should be 'auto', 'on' or 'off', not True"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_one_line_that_names_the_mistake(assignments, expected):
@@ -129,6 +152,32 @@ def test_the_home_folder_may_be_written_as_the_shell_does(monkeypatch):
     assert (experiment.data.data_dir, experiment.data.cache_dir) == ("/home/me/glue", "/home/me")
     assert experiment.encoder.pretrained == "/home/me/bert"
     assert experiment.distillation.teachers["rte"] == ("/home/me/runs/a", "runs/~b")
+
+
+def test_set_changes_one_of_two_tasks_that_share_a_section(tmp_path):
+    shared = write_tasks(tmp_path)["mood"]
+    tree = {"tasks": {"one": shared, "two": shared}}
+    set_key(tree, "tasks.one.splits.dev.file=other.tsv")
+    one, two = build_experiment(tree, "x.yaml").heads
+    assert (one.splits["dev"].file, two.splits["dev"].file) == ("other.tsv", "mood_dev.tsv")
+
+
+def sections(model=Section):
+    for below in model.__subclasses__():
+        yield below
+        yield from sections(below)
+
+
+@pytest.mark.parametrize("model", sections(), ids=lambda model: model.__name__)
+def test_a_setting_is_taken_as_it_is_or_refused(model):
+    """No truth value becomes a number, no text, and nothing is infinite."""
+    for name, field in model.model_fields.items():
+        alone = create_model("Alone", __base__=Section, **{name: (field.annotation, field)})
+        for value in (True, 1, 1.0, "1", "yes", float("inf"), float("nan")):
+            with contextlib.suppress(ValidationError):
+                taken = getattr(alone(**{name: value}), name)
+                assert taken == value
+                assert type(taken) in (type(value), float)
 
 
 @pytest.mark.parametrize("assignment", ["epochs", "=3", "training.epochs.x=1", "a={b"])

@@ -37,7 +37,9 @@ def test_the_papers_configs_have_the_papers_settings(size):
     assert [task.name for task in multi_task.heads] == [task.name for task in finetune.heads]
     assert len(multi_task.heads) == 8
     assert multi_task.mixture.mode == "proportional"
-    assert multi_task.mixture.batch_by == "task"
+    assert (
+        multi_task.mixture.batch_by == "task"
+    )  # So the loss is the mean over one task's examples.
     for task in multi_task.heads:
         assert task == finetune.tasks[task.name]
         assert task.head == ("san" if task.name in ("mnli", "rte", "qqp", "mrpc") else "linear")

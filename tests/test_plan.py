@@ -20,13 +20,13 @@ from mtdnn_tf.experiment_file import build_experiment
 def make_plan(tmp_path_factory):
     tasks = write_tasks(tmp_path_factory.mktemp("plan"))
 
-    def make(seed=0, batch_by="example", replicas=1, rows=4, reduction="task", pieces=1):
+    def make(seed=0, batch_by="example", replicas=1, rows=4, reduction="task", pieces=1, **mixture):
         experiment = build_experiment(
             {
                 "tasks": tasks,
                 "data": {"max_length": 24},
                 "batch": {"rows": rows, "length": 32, "pieces": pieces},
-                "mixture": {"batch_by": batch_by},
+                "mixture": {"batch_by": batch_by, **mixture},
                 "training": {"epochs": 2, "seed": seed, "loss_reduction": reduction},
             },
             "test",
@@ -125,6 +125,34 @@ def test_the_workers_shares_are_the_whole(make_plan):
 def test_rows_must_divide_among_replicas(make_plan):
     with pytest.raises(UserError, match=r"batch.rows 4 cannot be divided among 3 replicas"):
         make_plan(replicas=3)
+
+
+@pytest.mark.parametrize(
+    ("total", "told", "warned"),
+    [
+        (None, "mood 40 (0.6 times an epoch), same 7 (3.43 times an epoch)", "(same 3.43 times)"),
+        (14, "mood 40 (0.12 times an epoch), same 7 (0.71 times an epoch)", None),
+        (400, "mood 40 (3.35 times an epoch)", "(mood 3.35 times, same 19 times, near 5.32 times)"),
+    ],
+)
+def test_how_often_an_epoch_sees_each_task_is_told(make_plan, total, told, warned):
+    first, *more = make_plan(mode="uniform", examples_per_epoch=total).describe().splitlines()
+    assert told in first
+    assert len(more) == (warned is not None)
+    assert not warned or warned in more[0]
+
+
+def test_tasks_that_an_epoch_sees_once_are_told_by_their_size_alone(make_plan):
+    assert "3 tasks, mood 40, same 7, near 25 training examples" in make_plan().describe()
+
+
+def test_the_items_from_an_epoch_on_are_those_of_its_batches(make_plan):
+    plan = make_plan(mode="uniform", examples_per_epoch=21)
+    first, second = epochs_of(plan)
+    for epoch, seen in enumerate([first + second, second]):
+        found = plan.items_from(epoch)
+        members = {(t, i) for t, name in enumerate(plan.stores) for i in found[name].tolist()}
+        assert members == set(seen)
 
 
 def test_plan_and_batches_need_no_tensorflow():

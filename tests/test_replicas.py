@@ -157,7 +157,7 @@ def test_two_replicas_resume_bit_equal(tmp_path):
     unbroken = run("train", *flags, f"--workdir={tmp_path / 'unbroken'}")
     assert unbroken.returncode == 0, unbroken.stderr
     flags.append(f"--workdir={tmp_path / 'broken'}")
-    place = "mtdnn_tf.run_directory:RunDirectory.append_metrics"
+    place = "mtdnn_tf.metrics_log:MetricsLog.append"
     killed = run("", place, 5, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     done = run("train", *flags)

@@ -125,6 +125,16 @@ def test_it_has_the_metrics_of_the_best_and_of_the_last_epoch(trained):
         assert count is None or row[1] == count
 
 
+def test_it_says_how_many_texts_are_cut(trained):
+    workdir, _ = trained
+    data = json.loads((workdir / "data.json").read_text())
+    page = Page((workdir / "report.html").read_text())
+    assert "Texts are cut at 24 tokens" in page.text
+    for split, of_split in data.items():
+        counts = [str(of_split[k]) for k in ("examples", "cut", "median_length", "longest")]
+        assert [split, *counts] in page.rows
+
+
 def test_the_worst_answers_are_told_with_their_texts(trained, experiment):
     workdir, _ = trained
     record = RunRecord(workdir)
@@ -234,7 +244,7 @@ def test_the_order_of_labels_does_not_matter_for_a_comparison(
     shutil.copytree(other, copy)
     tree = yaml.safe_load((copy / "config.yaml").read_text())
     tree["tasks"]["mood"]["labels"].reverse()
-    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     here = RunRecord(trained[0])
     mirrored, there = (
         {split.title: split.predictions for split in RunRecord(of).splits} for of in (copy, other)
@@ -308,8 +318,11 @@ def test_what_is_no_run_is_told(tmp_path, trained):
     ("content", "message"),
     [
         (b"\xff\n", "cannot read .*metrics.jsonl: 'utf-8' codec"),
-        (b"[]\n", "metrics.jsonl:1: expected a record with kind, step"),
-        (b'{"kind": "dev", "step": 1}\n{"kind": "dev"}\n', "metrics.jsonl:2: expected a record"),
+        (b"[]\n", "metrics.jsonl:1: expected a record whose kind is train or dev"),
+        (
+            b'{"kind": "dev", "step": 1}\n',
+            "metrics.jsonl:1: expected a dev record with epoch, mean,",
+        ),
         (b"{\n", "cannot read .*metrics.jsonl: "),
     ],
 )
@@ -331,7 +344,7 @@ def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, brow
     mood = tree["tasks"]["mood"]
     names = [f"mood_{number}" for number in range(tasks)]
     tree["tasks"] = {name: mood | {"name": name} for name in names}
-    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
     text = (copy / "metrics.jsonl").read_text()
     records = list(map(json.loads, text.splitlines()))
     for record in records:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tiny import error_line, numbers, run, write_experiment
+
+from mtdnn_tf.checkpoint_folder import CheckpointFolder
 
 # Stands in for `python -m mtdnn_tf.train`: kills itself with -9 at one call of one function.
 KILLER = """
@@ -42,24 +45,22 @@ TERMINATOR = KILLER.replace("SIGKILL", "SIGTERM")
 # Writes down every number and folder that a checkpoint is saved to.
 RECORDER = """
 import sys
-import tensorflow as tf
+from mtdnn_tf.checkpoint_folder import CheckpointFolder
 log, sys.argv = sys.argv[1], ["train", *sys.argv[2:]]
-original = tf.train.CheckpointManager.save
-def save(self, checkpoint_number=None, **kwargs):
+original = CheckpointFolder.written
+def written(self, number, keep):
     with open(log, "a") as file:
-        print(checkpoint_number, self.directory, file=file)
-    return original(self, checkpoint_number=checkpoint_number, **kwargs)
-tf.train.CheckpointManager.save = save
+        print(number, self.path, file=file)
+    return original(self, number, keep)
+CheckpointFolder.written = written
 from mtdnn_tf.train import main
 main()
 """
-MANAGEMENT = "tensorflow.python.checkpoint.checkpoint_management"
+PLACE = "mtdnn_tf.checkpoint_folder:CheckpointFolder._place"  # Data, index, list of a checkpoint.
 KILLS = {
-    "while the first checkpoint is listed": (
-        f"{MANAGEMENT}:update_checkpoint_state_internal", 1, "before"),
-    "in the middle of an epoch": ("mtdnn_tf.run_directory:RunDirectory.append_metrics", 3, "before"),
-    "between the files of a checkpoint and its entry in the list": (
-        f"{MANAGEMENT}:update_checkpoint_state_internal", 2, "before"),
+    "while the first checkpoint is listed": (PLACE, 3, "before"),
+    "in the middle of an epoch": ("mtdnn_tf.metrics_log:MetricsLog.append", 3, "before"),
+    "between the files of a checkpoint": (PLACE, 5, "before"),
     "while a checkpoint's files are written": (
         "tensorflow.python.checkpoint.functional_saver:gen_io_ops.merge_v2_checkpoints", 2, "before"),
     "after an evaluation was logged, before it counts": (
@@ -133,6 +134,37 @@ def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp
     assert left == []
 
 
+def newest(workdir, which):
+    return CheckpointFolder(workdir / "checkpoints" / which).newest_first()[0]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(experiment, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    (workdir / "checkpoints/last/checkpoint").unlink()
+    path = newest(workdir, "last")
+    (data,) = path.parent.glob(f"{path.name}.data-*")
+    os.truncate(data, 1000)
+    done = run("train", f"--config={experiment}", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "is taken in its place" in line]
+    assert str(path) in line
+    assert_equal_runs(unbroken, workdir)
+
+
+def test_a_run_that_lost_its_best_checkpoint_says_so(experiment, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    newest(workdir, "best").with_suffix(".index").write_bytes(b"")
+    flags = [f"--config={experiment}", f"--workdir={workdir}"]
+    done = run("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"{workdir} has lost its best checkpoint" in done.stderr
+    done = run("evaluate", f"--workdir={workdir}")
+    assert done.returncode == 1
+    assert str(newest(workdir, "best")) in error_line(done)
+
+
 @pytest.mark.long
 def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, tmp_path):
     command = [sys.executable, "-m", "mtdnn_tf.train", f"--config={experiment}"]
@@ -180,7 +212,7 @@ def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path)
 
 
 WRITE_CONFIG = ("mtdnn_tf.run_directory:RunDirectory.write_experiment", 1, "before")
-FIRST_LOOP = ("mtdnn_tf.run_directory:RunDirectory.append_metrics", 1, "before")
+FIRST_LOOP = ("mtdnn_tf.metrics_log:MetricsLog.append", 1, "before")
 OPEN_DATA = "mtdnn_tf.training.run:open_run_data"
 
 
@@ -211,7 +243,7 @@ def test_a_start_that_was_killed_leaves_nothing_to_a_run_of_another_seed(experim
 
 
 def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):
-    """TensorFlow does not replace a checkpoint atomically: a kill would lose both states."""
+    """A number stands for one state, so what is there already need not be written."""
     log = tmp_path / "saves"
     done = run(
         "", log, f"--config={experiment}", f"--workdir={tmp_path / 'run'}",

@@ -303,9 +303,10 @@ def test_the_command_answers_files_with_and_without_names(served, tmp_path, work
     bare.write_text("the lamp is warm .\tthe song is sad .\n")
     jsonl.write_text('{"uid": "x1", "a": "the lamp is warm .", "b": "the song is sad ."}\n')
     outputs = []
-    for path in (named, jsonl, bare):
+    for path, header in ((named, "auto"), (jsonl, "auto"), (bare, "false")):
         output = tmp_path / f"{path.name}.jsonl"
-        done = run("serving.client", *base, f"--input={path}", f"--output={output}")
+        flags = [f"--input={path}", f"--output={output}", f"--header={header}"]
+        done = run("serving.client", *base, *flags)
         assert done.returncode == 0, done.stderr
         outputs.append(json.loads(output.read_text()))
     expected = tmp_path / "expected.jsonl"
@@ -326,7 +327,7 @@ def test_the_command_answers_files_with_and_without_names(served, tmp_path, work
     [
         (["--task=moood"], "the model has no task 'moood'; did you mean 'mood'?"),
         (["--task=mood", "--client_key=/none"], "expected both client_key and client_certificate"),
-        (["--task=same"], "looks like a header, but lacks some of a, b"),
+        (["--task=same"], "same takes a, b, which this row does not name: a | sentence"),
         (["--task=mood", "--version=4"], "NOT_FOUND"),
         (["--task=mood", "--version=1", "--label=x"], "expected a version or a label, found both"),
         (["--task=mood", "--root_certificates=/none"], "cannot read /none"),

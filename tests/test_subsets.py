@@ -5,7 +5,7 @@ import pytest
 from test_ranking import candidate_store, plain_store
 
 from mtdnn_tf.config import Subset
-from mtdnn_tf.data.splits import draw_subset
+from mtdnn_tf.data.splits import drawn_items
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks
@@ -17,6 +17,10 @@ def store_of(count):
     store = plain_store(count, np.random.default_rng(0))
     store.labels[:] = np.arange(count) % 2
     return store
+
+
+def draw_subset(task, whole, subset):
+    return whole.subset(drawn_items(task, len(whole.item_offsets) - 1, subset))
 
 
 def texts(store):
@@ -60,12 +64,17 @@ def test_the_candidates_of_a_query_stay_together():
     assert part.labels.sum() == 3
 
 
+def test_a_fraction_is_what_is_written_and_not_the_float_next_to_it():
+    whole = store_of(100)
+    for part in range(10, 101):
+        assert len(draw_subset(SST2, whole, Subset(fraction=part / 100))) == part
+
+
 @pytest.mark.parametrize(
     ("subset", "message"),
     [
         (Subset(count=11), "data.subsets.sst2: 11 examples, expected 1 to 10"),
         (Subset(fraction=0.01), "data.subsets.sst2: 0 examples, expected 1 to 10"),
-        (Subset(count=1), "the 1 of 10 examples that seed 0 draws have none labelled '"),
     ],
 )
 def test_a_subset_that_cannot_be_trained_on_is_told(subset, message):

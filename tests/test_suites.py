@@ -258,7 +258,9 @@ def test_prediction_takes_the_file_of_wic_or_the_finished_texts(tmp_path):
     write_jsonl(tmp_path / "own.jsonl", [{"usage1": "bank: One.", "usage2": "bank: Two."}])
     assert read_inputs(wic, tmp_path / "own.jsonl").texts["usage1"] == ["bank: One."]
     write_jsonl(tmp_path / "wordless.jsonl", [{"sentence1": "One.", "sentence2": "Two."}])
-    with pytest.raises(UserError, match="no key 'usage1' for usage1"):
+    with pytest.raises(
+        UserError, match=r"wic takes usage1, usage2; found the keys sentence1 \| sentence2"
+    ):
         read_inputs(wic, tmp_path / "wordless.jsonl")
 
 
@@ -270,7 +272,8 @@ def test_prediction_takes_the_file_of_wic_or_the_finished_texts(tmp_path):
     [
         ("snli", {"splits": {"dev2": {"columns": {}}}}, "splits.dev2: needs either file or tfds"),
         ("snli", {"splits": {"dev": {"file": []}}}, "splits.dev.file: should "),
-        ("snli", {"splits": {"dev": {"file": ["a.tsv", "b.jsonl"]}}}, ".jsonl files do not go with"),
+        ("snli", {"splits": {"dev": {"file": ["a.tsv", "b.jsonl"]}}},
+         "expected files of one format, found jsonl, tsv"),
         ("snli", {"splits": {"dev2": {"file": "a.tsv", "tfds": "snli", "split": "test"}}},
          "splits.dev2: needs either file or tfds"),
         ("snli", {"splits": {"dev": {"tfds": "snli"}}}, "tfds and split go together"),

@@ -162,10 +162,14 @@ def test_an_error_begins_with_the_place_that_was_given():
         ),
         (
             "cola",
-            {"splits": {"valid": {"file": "a"}}},
+            {"splits": {"valid": {"file": "a.tsv"}}},
             "a split is called train or unlabelled, or begins with",
         ),
-        ("cola", {"splits": {"train": {"file": "a.jsonl"}}}, "label is a position, but a .jsonl"),
+        (
+            "cola",
+            {"splits": {"train": {"file": "a.jsonl"}}},
+            "label is a position, but these rows have keys",
+        ),
         ("Reviews", OWN_TASK, "name: should match pattern"),
         ("reviews", {"kind": "tagging"}, "kind: should be 'single_classification', "),
         ("reviews", changed(kind="pair_classification"), "has 2 text field(s)"),
@@ -216,7 +220,7 @@ def test_an_error_begins_with_the_place_that_was_given():
             "score_range must be (lowest, highest)",
         ),
         ("ax", {"dropout": 0.3}, "a task with predict_with has no dropout of its own"),
-        ("ax", {"splits": {"dev": {"file": "a"}}}, "has only test splits with `label: null`"),
+        ("ax", {"splits": {"dev": {"file": "a.tsv"}}}, "has only test splits with `label: null`"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_task_and_field(name, override, message):

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from test_resume import KILLER, assert_equal_runs
+from test_resume import KILLER, TERMINATOR, assert_equal_runs
 from tiny import GOOD, error_line, numbers, run, sentence, write_encoder, write_experiment
 
 import mtdnn_tf
@@ -138,12 +139,29 @@ def test_killed_labelling_goes_on_where_it_was(student_config, cache, tmp_path):
         np.testing.assert_array_equal(np.load(path), np.load(there))
 
 
+def test_what_is_trained_on_alone_is_labelled_until_a_signal_comes(student_config, tmp_path):
+    flags = [f"--config={student_config}", f"--set=distillation.cache_dir={tmp_path / 'cache'}"]
+    flags.append("--set=data.subsets={same: {count: 30}, near: {count: 20}}")
+    script = TERMINATOR.replace("mtdnn_tf.train import", "mtdnn_tf.distill import")
+    place = "mtdnn_tf.distillation.soft_targets:_save"
+    told = run("", place, 2, "after", *flags, "--label_only", "--workdir=unused", script=script)
+    assert told.returncode == 128 + signal.SIGTERM
+    saved = f"SIGTERM: 30 examples labelled in {tmp_path / 'cache'}"
+    assert told.stderr.splitlines()[-1] == f"{saved}; the same command goes on from there"
+    done = run("distill", *flags, "--label_only", "--workdir=unused")
+    assert "near/train: labelled 20 of 20\n" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("50 soft targets written")
+    flags += ["--set=distillation.targets=cached", "--set=training.epochs=1"]
+    done = run("distill", *flags, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("call", [2, 8])
 def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     student_config, auto, tmp_path, call
 ):
     flags = [f"--config={student_config}", f"--workdir={tmp_path / 'run'}"]
-    place = "mtdnn_tf.run_directory:RunDirectory.append_metrics"
+    place = "mtdnn_tf.metrics_log:MetricsLog.append"
     killed = run("", place, call, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     distill(student_config, tmp_path / "run")

@@ -1,5 +1,7 @@
 """The tokenizer by hand-worked examples; parity with `transformers` is in test_tokenizer_parity.py."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +11,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtdnn_tf.data.tokenizer import BertTokenizer, longest_first
+from mtdnn_tf.data.cutting import longest_first
+from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -56,6 +59,20 @@ def test_cased_keeps_case_and_accents():
     assert tokenizer.normalize(["Ét\u00ade"]).numpy() == ["Éte".encode()]
 
 
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({}, [[4], [4], [6, 6]]),
+        ({"strip_accents": False}, [[5], [4], [6, 6]]),
+        ({"lower_case": False, "strip_accents": True}, [[1], [4], [6, 6]]),
+        ({"tokenize_chinese_chars": False}, [[4], [4], [6, 7]]),
+    ],
+)
+def test_accents_and_ideographs_are_kept_where_the_settings_say(settings, ids):
+    vocab = [*SPECIAL, "schon", "schön", "中", "##中"]
+    assert BertTokenizer(vocab, **settings).tokenize(["SCHÖN", "schon", "中中"]).to_list() == ids
+
+
 def test_disputed_characters_of_the_vocabulary_are_kept():
     # Of these, `transformers` and TensorFlow disagree on the kind; see docs/tokenizer.md.
     texts = ["a\u166d\U000111c9", "\ua82c"]
@@ -90,14 +107,14 @@ def test_sizes_and_ids(tokenizer):
 
 
 def test_encodes_one_text(tokenizer):
-    token_ids, type_ids = tokenizer.encode(["the cats", "", "cat " * 20])
+    token_ids, type_ids, *_ = tokenizer.encode(["the cats", "", "cat " * 20])
     assert token_ids.dtype == type_ids.dtype == tf.int32
     assert token_ids.to_list() == [[CLS, THE, CAT, S, SEP], [CLS, SEP], [CLS, *[CAT] * 6, SEP]]
     assert type_ids.to_list() == [[0] * 5, [0] * 2, [0] * 8]
 
 
 def test_encodes_pairs(tokenizer):
-    token_ids, type_ids = tokenizer.encode(
+    token_ids, type_ids, *_ = tokenizer.encode(
         ["the cats", "the", "the " * 9, ""], ["cat", "cat " * 9, "cat " * 9, ""]
     )
     assert token_ids.to_list() == [
@@ -116,7 +133,7 @@ def test_encodes_pairs(tokenizer):
 
 def test_encodes_nothing(tokenizer):
     for encoded in (tokenizer.encode([]), tokenizer.encode([], [])):
-        assert [part.to_list() for part in encoded] == [[], []]
+        assert [part.to_list() for part in encoded[:2]] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +156,37 @@ def test_cuts_the_longer_text_first(lengths, budget, kept):
     assert (int(a[0]), int(b[0])) == kept
 
 
+@given(
+    a=st.lists(st.sampled_from(["the", "cat", "un", ","]), max_size=24),
+    b=st.none() | st.lists(st.sampled_from(["the", "cat", "un", ","]), max_size=24),
+)
+def test_head_tail_keeps_a_quarter_and_the_end_of_as_much_as_longest_first(a, b):
+    texts = [[" ".join(text)] for text in (a, b) if text is not None]
+    first, both_ends = (
+        BertTokenizer(VOCAB, max_length=13, truncation=truncation).encode(*texts)
+        for truncation in ("longest_first", "head_tail")
+    )
+    expected = [CLS]
+    for number, pieces in enumerate(BertTokenizer(VOCAB).tokenize(text)[0] for text in texts):
+        pieces = pieces.numpy().tolist()
+        kept = first.type_ids.to_list()[0].count(number) - 1 - (number == 0)
+        tail = pieces[len(pieces) - (kept - kept // 4) :]
+        expected += [*pieces[: kept // 4], *tail, SEP]
+    assert both_ends.token_ids.to_list() == [expected]
+    assert both_ends.type_ids.to_list() == first.type_ids.to_list()
+
+
+def test_says_how_long_texts_are_before_they_are_cut(tokenizer):
+    pairs = ["cat " * 9, "the", "the cat"], ["cat", "the cat", "cat " * 4]
+    for encoded, lengths, is_cut in (
+        (tokenizer.encode(pairs[0]), [11, 3, 4], [True, False, False]),
+        (tokenizer.encode(*pairs), [13, 6, 9], [True, False, True]),
+        (tokenizer.encode_mixed(*pairs, [True, False, True]), [13, 3, 9], [True, False, True]),
+    ):
+        assert encoded.whole_lengths.numpy().tolist() == lengths
+        assert encoded.is_cut.numpy().tolist() == is_cut
+
+
 def test_texts_of_different_number_are_refused(tokenizer):
     with pytest.raises(tf.errors.InvalidArgumentError, match="equally many"):
         tokenizer.encode(["the", "cat"], ["cat"])
@@ -146,7 +194,7 @@ def test_texts_of_different_number_are_refused(tokenizer):
 
 def test_runs_in_tf_data(tokenizer):
     data = tf.data.Dataset.from_tensor_slices((["the cat", "cats"], ["cat", "é"])).batch(2)
-    ((token_ids, type_ids),) = data.map(tokenizer.encode)
+    ((token_ids, type_ids, *_),) = data.map(tokenizer.encode)
     expected = tokenizer.encode(["the cat", "cats"], ["cat", "é"])
     assert token_ids.to_list() == expected[0].to_list()
     assert type_ids.to_list() == expected[1].to_list()
@@ -159,7 +207,7 @@ def test_runs_in_a_saved_model(tokenizer, tmp_path):
     tf.saved_model.save(module, tmp_path)
     texts = ["the cats", "İ\u200b " + "é" * 101], ["cat " * 9, "中"]
     loaded = tf.saved_model.load(tmp_path).encode(*map(tf.constant, texts))
-    for got, expected in zip(loaded, tokenizer.encode(*texts), strict=True):
+    for got, expected in zip(loaded[:2], tokenizer.encode(*texts)[:2], strict=True):
         assert got.to_list() == expected.to_list()
 
 
@@ -170,6 +218,28 @@ def test_saves_and_loads(tokenizer, tmp_path):
     loaded = BertTokenizer.load(tmp_path / "run")
     assert loaded.fingerprint == tokenizer.fingerprint
     assert (loaded.vocab, loaded.lower_case, loaded.max_length) == (tuple(VOCAB), True, 8)
+
+
+def test_every_setting_survives_saving(tmp_path):
+    settings = {"lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False}
+    settings |= {"max_length": 9, "truncation": "head_tail"}
+    tokenizer = BertTokenizer(VOCAB, **settings)
+    tokenizer.save(tmp_path)
+    loaded = BertTokenizer.load(tmp_path)
+    assert loaded.settings == settings
+    assert loaded.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_runs_older_than_a_setting_load_as_they_were(lower_case, tmp_path):
+    BertTokenizer(VOCAB).save(tmp_path)
+    settings = {"lower_case": lower_case, "max_length": 8}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
+    loaded = BertTokenizer.load(tmp_path)
+    assert (loaded.strip_accents, loaded.tokenize_chinese_chars) == (lower_case, True)
+    assert loaded.truncation == "longest_first"
+    parts = [1, VOCAB, lower_case, 8]  # What was hashed then: their data is taken up again.
+    assert loaded.fingerprint == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def test_line_separators_within_pieces_survive(tmp_path):
@@ -189,9 +259,12 @@ def test_fingerprint_tells_tokenizers_apart():
         BertTokenizer(VOCAB, lower_case=False),
         BertTokenizer(VOCAB, max_length=64),
         BertTokenizer([*VOCAB, "more"]),
+        BertTokenizer(VOCAB, strip_accents=False),
+        BertTokenizer(VOCAB, tokenize_chinese_chars=False),
+        BertTokenizer(VOCAB, truncation="head_tail"),
     ]
     prints = {tokenizer.fingerprint for tokenizer in [same, *others]}
-    assert len(prints) == 4
+    assert len(prints) == 7
     assert BertTokenizer(VOCAB).fingerprint == same.fingerprint
     assert all(len(fingerprint) == 64 for fingerprint in prints)
 
@@ -224,7 +297,14 @@ def test_unusable_vocabulary_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"lower_case": 1, "max_length": 8}', '{"lower": true}']
+    "text",
+    [
+        "{",
+        "[]",
+        '{"lower_case": 1, "max_length": 8}',
+        '{"lower": true}',
+        '{"lower_case": true, "max_length": 8, "strip_accents": null}',
+    ],
 )
 def test_unusable_settings(tmp_path, text):
     with pytest.raises(UserError, match=r"tokenizer.json: can't read"):
@@ -245,15 +325,26 @@ def test_max_length_too_short():
 
 
 def test_ids_do_not_depend_on_the_locale():
-    # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i.
+    # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i; in
+    # Lithuanian, an accented i keeps its dot.
     code = f"""
 from mtdnn_tf.data.tokenizer import BertTokenizer
 print(BertTokenizer({VOCAB!r}).tokenize(["I İ", "Í,Ì", "é I"]).to_list())
+accented = BertTokenizer([*{SPECIAL!r}, "i\u0307", "ì"], strip_accents=False)
+print(accented.tokenize(["İ Ì"]).to_list())
 """
-    environment = os.environ | {"LC_ALL": "tr_TR.UTF-8", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(
-        [[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]
-    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | {"LC_ALL": locale, "PYTHONIOENCODING": "utf-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for locale in ("tr_TR.UTF-8", "lt_LT.UTF-8")
+    ]
+    for process in processes:
+        assert process.communicate()[0].splitlines() == [
+            str([[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]),
+            "[[4, 5]]",
+        ]

@@ -1,6 +1,7 @@
 """Same ids as `transformers.BertTokenizerFast`: for hard, for random and for all shared sentences."""
 
 import copy
+import itertools
 import json
 import os
 from pathlib import Path
@@ -90,7 +91,7 @@ class Both(NamedTuple):
         ours, theirs = [], []
         for part in batched(pairs):
             texts = [list(side) for side in zip(*part, strict=True)]
-            token_ids, type_ids = tokenizer.encode(*texts)
+            token_ids, type_ids, *_ = tokenizer.encode(*texts)
             ours += zip(token_ids.to_list(), type_ids.to_list(), strict=True)
             encoded = self.theirs(*texts, truncation="longest_first", max_length=max_length)
             theirs += zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
@@ -172,6 +173,27 @@ def test_every_character(both):
     numbers += range(0x32400, 0x110000, 997)
     texts = [f"Éa{chr(c)}b {chr(c)} \u1e69{chr(c)}\u0323S" for c in numbers]
     assert_same(texts, *both.tokenize(texts))
+
+
+SETTINGS = {
+    "do_lower_case": (True, False),
+    "strip_accents": (True, False, None),
+    "tokenize_chinese_chars": (True, False),
+}
+
+
+@pytest.mark.parametrize("values", itertools.product(*SETTINGS.values()))
+def test_every_setting_of_the_normalizer(values, tmp_path):
+    theirs_too = dict(zip(SETTINGS, values, strict=True))
+    vocab = [*own_vocab(), "schön", "schon", "中文", "##文"]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    theirs = BertTokenizerFast.from_pretrained(tmp_path, **theirs_too)
+    ours = BertTokenizer(vocab, lower_case=theirs_too.pop("do_lower_case"), **theirs_too)
+    letters = [*range(0x250), *range(0x370, 0x600), *range(0x900, 0x980), *range(0x1E00, 0x2100)]
+    letters += [*range(0x3000, 0x3100), *range(0x4DB0, 0x4E60), *range(0xABF0, 0xAC40)]
+    texts = [*HARD, "Schön SCHON sch\u0308on", "中文 x中文y", "中" * 101, "Ș" * 101]
+    texts += [f"Éa{chr(c)}b {chr(c)} \u1e69{chr(c)}\u0323S" for c in letters]
+    assert_same(texts, *Both(ours, theirs).tokenize(texts))
 
 
 TEXT = st.one_of(

@@ -1,11 +1,20 @@
 """What a training run shows and leaves."""
 
 import json
+import os
 import re
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 from tiny import run, write_experiment
+
+from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.training.signals import Interrupted
+from mtdnn_tf.training.training import train
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +85,17 @@ def test_tensorboard_has_the_same_numbers_a_task(finished):
     assert list((finished[0] / "events" / "dev").rglob("events*"))
 
 
+def test_a_task_may_be_called_as_a_number_of_the_run(finished):
+    """What is in TensorBoard beside the tasks is in no folder of theirs."""
+    found = {path.name for path in (finished[0] / "events" / "dev").iterdir()}
+    assert found == {"mood", "near", "same"}
+    (events,) = (finished[0] / "events").glob("events*")
+    tags = {
+        v.tag for e in tf.compat.v1.train.summary_iterator(str(events)) for v in e.summary.value
+    }
+    assert "dev_mean" in tags
+
+
 def test_the_best_checkpoint_is_that_of_the_best_mean(finished):
     dev = records(finished[0], "dev")
     best = max(dev, key=lambda record: record["mean"])
@@ -86,6 +106,26 @@ def test_the_best_checkpoint_is_that_of_the_best_mean(finished):
 def test_the_last_checkpoints_are_kept_and_no_more(finished):
     state = tf.train.get_checkpoint_state(str(finished[0] / "checkpoints/last"))
     assert len(state.all_model_checkpoint_paths) == 2
+
+
+def test_a_thread_can_train_be_stopped_and_leaves_the_process_as_it_was(tmp_path):
+    experiment = load_experiment(write_experiment(tmp_path, training={"epochs": 1}))
+
+    def process():
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        return handlers, dict(os.environ), is_op_determinism_enabled(), sys.stdout
+
+    def in_a_thread(stop):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(train, experiment, tmp_path / "run", stop=stop).exception()
+
+    before = process()
+    told = in_a_thread([signal.SIGTERM])
+    assert isinstance(told, Interrupted)
+    assert "SIGTERM: saved at step 0 of " in str(told)
+    assert in_a_thread([]) is None
+    assert process() == before
+    assert len(records(tmp_path / "run", "dev")) == 1
 
 
 def test_bfloat16_trains_with_float32_variables(tmp_path):

@@ -30,12 +30,17 @@ def write_encoder(
     hidden: int = 16,
     layers: int = 2,
     vocab: Sequence[str] = tuple(VOCAB),
+    unused: int = 0,
 ) -> Path:
-    """Writes a random encoder in Hugging Face's layout and returns its folder."""
+    """Writes a random encoder in Hugging Face's layout and returns its folder.
+
+    Its table has so many rows more, `unused`, than there are word pieces.
+    """
+    rows = len(vocab) + unused
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_type": "bert",
-        "vocab_size": len(vocab),
+        "vocab_size": rows,
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": 2,
@@ -65,7 +70,7 @@ def write_encoder(
         tensors[f"{name}.weight"] = 1 + matrix(hidden)
         tensors[f"{name}.bias"] = matrix(hidden)
 
-    tensors["embeddings.word_embeddings.weight"] = matrix(len(vocab), hidden)
+    tensors["embeddings.word_embeddings.weight"] = matrix(rows, hidden)
     tensors["embeddings.position_embeddings.weight"] = matrix(64, hidden)
     tensors["embeddings.token_type_embeddings.weight"] = matrix(2, hidden)
     norm("embeddings.LayerNorm")
@@ -158,6 +163,7 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
         "training": {
             "epochs": 2,
             "learning_rate": 0.003,
+            "loss_reduction": "task",
             "steps_per_loop": 3,
             "checkpoint_every_steps": 6,
         },

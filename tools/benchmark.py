@@ -89,9 +89,8 @@ def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
     from mtdnn_tf.data.tokenizer import BertTokenizer
     from mtdnn_tf.tasks.registry import builtin_tasks
 
-    tokenizer = BertTokenizer.from_file(
-        encoder / "vocab.txt", lower_case=pretrained.lower_case(encoder), max_length=max_length
-    )
+    found = pretrained.read_tokenizer(encoder)
+    tokenizer = BertTokenizer(found.vocab, **found.settings, max_length=max_length)
     stores = []
     for name in TASKS:
         task = builtin_tasks()[name]

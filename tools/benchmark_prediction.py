@@ -6,7 +6,8 @@ Needs `pip install -c requirements.lock -e .[bench]`. `mtdnn_tf.load(run).predic
 bfloat16, answers the training sentences of a task in turns with the run's encoder in transformers and
 PyTorch, in batches of --batch_size in the file's order, each padded to its longest. Printed are medians
 over the parts, their ratio to PyTorch's float32, and the largest difference of a probability (or score)
-from it.
+from it. Then all, and the run's export in float32, answer one text at a time, in turns: medians, and
+their ratio to the export.
 """
 
 import statistics
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 Texts = Sequence[tuple[str, ...]]
 Answer = Callable[[Texts], np.ndarray]
-PEER = "transformers, float32"
+PEER, EXPORT = "transformers, float32", "exported, float32"
+ONE_TEXTS = 50  # How many are asked alone.
 
 
 def _define_flags() -> None:
@@ -68,8 +70,38 @@ def _peer(peers: "TransformersPeers", task: str, size: int, *, bfloat16: bool = 
     return answer
 
 
-def _measure(answers: dict[str, Answer], parts: Sequence[Texts]) -> None:
-    """Asks all for each part in turns and prints the table."""
+def _exported(workdir: str, task: str, folder: Path) -> Answer:
+    """The run's export, asked as a server asks it."""
+    from mtdnn_tf.serving.saved_model import export
+    from mtdnn_tf.serving.servable import Servable
+
+    servable = Servable(export(workdir, folder / "exported"))
+    fields = list(servable.signatures[task].inputs)
+
+    def answer(texts: Texts) -> np.ndarray:
+        columns = ([text.encode() for text in column] for column in zip(*texts, strict=True))
+        inputs = {n: np.array(c, object) for n, c in zip(fields, columns, strict=True)}
+        found = servable.run(task, inputs)
+        return found["score"] if "score" in found else found["probabilities"][:, 0]
+
+    return answer
+
+
+def _measure_one(answers: dict[str, Answer], texts: Texts) -> dict[str, float]:
+    """Asks all for each text alone in turns: median milliseconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in answers}
+    for answer in answers.values():
+        answer(texts[:1])
+    for text in texts:
+        for name, answer in answers.items():
+            start = time.perf_counter()
+            answer([text])
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+
+
+def _measure(answers: dict[str, Answer], exported: Answer, parts: Sequence[Texts]) -> None:
+    """Asks all for each part, and for one text, in turns and prints the table."""
     rates: dict[str, list[float]] = {name: [] for name in answers}
     difference = dict.fromkeys(answers, 0.0)
     for answer in answers.values():
@@ -85,9 +117,14 @@ def _measure(answers: dict[str, Answer], parts: Sequence[Texts]) -> None:
             difference[name] = max(difference[name], most)
         print(f"part {number} of {len(parts)}", flush=True)
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{'':24s} examples/s   times  largest difference")
-    for name, rate in medians.items():
-        print(f"{name:24s} {rate:10,.0f} {rate / medians[PEER]:7.2f} {difference[name]:19.1e}")
+    one = _measure_one(answers | {EXPORT: exported}, parts[0][:ONE_TEXTS])
+    print(f"{'':24s} examples/s   times  largest difference  one text, ms  of the export")
+    for name, milliseconds in one.items():
+        of_parts = " " * 38
+        if name in medians:
+            rate = medians[name]
+            of_parts = f"{rate:10,.0f} {rate / medians[PEER]:7.2f} {difference[name]:19.1e}"
+        print(f"{name:24s} {of_parts} {milliseconds:13.1f} {milliseconds / one[EXPORT]:14.2f}")
 
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
@@ -116,7 +153,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
             "ours, float32": _ours(float32, task.name),
             "ours, bfloat16": _ours(bfloat16, task.name),
         }
-        _measure(answers, parts)
+        _measure(answers, _exported(values.workdir, task.name, Path(folder)), parts)
     return 0
 
 

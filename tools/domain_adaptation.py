@@ -8,7 +8,6 @@ training has a run directory of its own below the workdir: the same command goes
 interrupted.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -57,16 +56,14 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from rich.table import Table
 
     from mtdnn_tf.training.domain_adaptation import DomainAdaptation, table
-    from mtdnn_tf.training.signals import Interrupted
+    from mtdnn_tf.training.signals import stop_signals
 
     adaptation = DomainAdaptation(
         experiment, values.init_from, sizes, values.samplings, Path(values.workdir), strategy
     )
-    try:
-        rows = list(table(adaptation.run()))
-    except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
-        return interrupted.exit_code
+    with stop_signals() as stop:
+        points = adaptation.run(stop)
+    rows = list(table(points))
     shown = Table(*rows[0], title=f"{values.workdir}: dev score in percent, mean ± sd")
     for row in rows:
         shown.add_row(*row.values())

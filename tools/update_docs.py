@@ -67,6 +67,15 @@ such as `gs://bucket/x` is refused. A flag with an empty value, as of a variable
 refused as well. Every command takes `--traceback`, which shows where in the code an error came from.
 Predictions on standard output are UTF-8, whatever the terminal shows; in messages and tables,
 characters that the terminal lacks are written as `\\u` escapes.
+
+Files and `--set` are YAML 1.2, read strictly. Labels and the keys of mappings are the text that is
+written: `[010, 1.0, yes, true]` are four texts. A number is decimal, without leading zeros or quotes
+(`1e-4` is one; `010`, `0x1F`, `12:30` and `'3'` are text), and finite. A truth value is `true` or
+`false`, and never a number. A key given twice is an error. What an alias stands for is a copy.
+
+A run's `config.yaml` is a config too: every setting, every task in full, and the number of its
+`format`. A task that says all of `name`, `kind`, `fields` and `splits` is taken as it is, even one
+with the name of a built-in task.
 """
 
 

@@ -19,19 +19,21 @@ class BatchShape:
     Attributes:
         rows: Rows of the batch on one replica.
         length: Slots of a row.
+        has_windows: Whether an example may be several windows.
     """
 
     rows: int
     length: int
+    has_windows: bool = False
 
     @property
     def most_in_row(self) -> int:
-        """Most examples in a row."""
+        """Most windows in a row."""
         return max(1, self.length // SLOTS_PER_EXAMPLE)
 
     @property
     def examples(self) -> int:
-        """Size of the example axis: the most a batch can hold."""
+        """Size of the axes of examples and of windows: the most a batch can hold."""
         return self.rows * self.most_in_row
 
 
@@ -55,16 +57,18 @@ def build_batch(
             by default 1.
 
     Returns:
-        `token_ids`, `type_ids`, `position_ids` (from 0 in each example), `example_ids` (from 1 in
-        each row; 0 is an empty slot), each [rows, length] int32; and for each example
-        `first_slot` (of the flattened slots), `task`, `index` (in its store; -1 where there is no
-        example) and `group` (number in the batch of the first candidate of the same query; of
-        itself in other tasks), each [examples] int32, `weight` (of the example's loss, which a query
-        has at its first candidate; 0 elsewhere) and `label` (class id or score; 0 where unknown),
-        [examples] float32.
+        `token_ids`, `type_ids`, `position_ids` (from 0 in each window), `example_ids` (the number of
+        the window, from 1 in each row; 0 is an empty slot), each [rows, length] int32; for each window
+        (an example is one, unless the shape has windows) `first_slot` (of the flattened slots) and
+        for each example `task`, `index` (in its store; -1 where there is no example) and `group`
+        (number in the batch of the first candidate of the same query; of itself in other tasks), each
+        [examples] int32, `weight` (of the example's loss, which a query has at its first candidate; 0
+        elsewhere) and `label` (class id or score; 0 where unknown), [examples] float32; where the
+        shape has windows, also `windows`, how many each example has, [examples] int32.
     """
     first_row = int(packed.batches[number]) * packed.rows + replica * shape.rows
     starts = packed.row_starts[first_row : first_row + shape.rows + 1]
+    here = slice(starts[0], starts[-1])
     slots = {
         name: np.zeros(shape.rows * shape.length, np.int32)
         for name in ("token_ids", "type_ids", "position_ids", "example_ids")
@@ -73,35 +77,41 @@ def build_batch(
     index = np.full(shape.examples, -1, np.int32)
     label = np.zeros(shape.examples, np.float32)
     group = np.arange(shape.examples, dtype=np.int32)
-    count = int(starts[-1] - starts[0])
-    tasks = packed.task[starts[0] : starts[-1]]
-    indices = packed.index[starts[0] : starts[-1]]
-    slot_in_row = packed.slot[starts[0] : starts[-1]].tolist()
+    indices, begins = _examples_of(stores, packed.task[here], packed.index[here])
+    tasks, indices = packed.task[here][begins], indices[begins]
+    count = len(tasks)
+    windows = zip(
+        packed.index[here].tolist(), packed.slot[here].tolist(), begins.tolist(), strict=True
+    )
     position = np.arange(shape.length, dtype=np.int32)
-    example = 0
+    window, example = 0, -1
     for row in range(shape.rows):
         for number_in_row in range(1, int(starts[row + 1] - starts[row]) + 1):
-            store, i = stores[tasks[example]], int(indices[example])
+            i, slot_in_row, is_new = next(windows)
+            example += is_new
+            store = stores[tasks[example]]
             start, end = store.offsets[i], store.offsets[i + 1]
-            slot = row * shape.length + slot_in_row[example]
+            slot = row * shape.length + slot_in_row
             past = slot + int(end - start)
             slots["token_ids"][slot:past] = store.token_ids[start:end]
             slots["type_ids"][slot:past] = store.type_ids[start:end]
             slots["position_ids"][slot:past] = position[: past - slot]
             slots["example_ids"][slot:past] = number_in_row
-            first_slot[example] = slot
+            first_slot[window] = slot
+            window += 1
+            if not is_new:
+                continue
             if store.labels is not None:
-                label[example] = store.labels[i]
+                label[example] = store.labels[indices[example]]
             if number_in_row > 1 and _same_query(store, tasks, indices, example):
                 group[example] = group[example - 1]
-            example += 1
     task = np.zeros(shape.examples, np.int32)
     task[:count] = tasks
     index[:count] = indices
     weight = np.zeros(shape.examples, np.float32)
     weight[:count] = 1.0 if example_weights is None else example_weights[tasks]
     weight[group != np.arange(shape.examples)] = 0.0
-    return {
+    batch = {
         **{name: flat.reshape(shape.rows, shape.length) for name, flat in slots.items()},
         "first_slot": first_slot,
         "task": task,
@@ -110,6 +120,23 @@ def build_batch(
         "weight": weight,
         "label": label,
     }
+    if shape.has_windows:
+        of_examples = np.bincount(np.cumsum(begins) - 1, minlength=shape.examples)
+        batch["windows"] = of_examples.astype(np.int32)
+    return batch
+
+
+def _examples_of(
+    stores: Sequence[TokenStore], tasks: np.ndarray, windows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The example that each window is of, [windows] int; whether it is its first, [windows] bool."""
+    examples, begins = windows.copy(), np.ones(len(windows), bool)
+    for task, store in enumerate(stores):
+        if store.windows is not None:
+            here = tasks == task
+            examples[here] = store.example_of_window[windows[here]]
+            begins[here] = store.window_offsets[examples[here]] == windows[here]
+    return examples, begins
 
 
 def _same_query(store: TokenStore, tasks: np.ndarray, indices: np.ndarray, example: int) -> bool:
@@ -138,7 +165,8 @@ def example_weights(
     """
     first = int(packed.batches[number]) * packed.rows
     here = slice(packed.row_starts[first], packed.row_starts[first + packed.rows])
-    tasks, indices = packed.task[here], packed.index[here]
+    indices, begins = _examples_of(stores, packed.task[here], packed.index[here])
+    tasks, indices = packed.task[here][begins], indices[begins]
     counts = np.bincount(tasks, minlength=len(loss_weights))
     for task, store in enumerate(stores):
         if store.groups is not None:

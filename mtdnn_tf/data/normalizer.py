@@ -22,9 +22,11 @@ _CJK = (
     r"\x{2A700}-\x{2B81F}\x{2B920}-\x{2CEAF}\x{2F800}-\x{2FA1F}])"
 )
 _ACCENT = r"[\p{Mn}\x{1734}]"  # U+1734 has left \p{Mn} since.
-# Lower-cased by hand: sigma, which would become a final one at the end of a word, and two capitals
-# (Unicode 16) of old small letters that TensorFlow's tables lack.
+# Lower-cased by hand: sigma, which would become a final one at the end of a word, two capitals
+# (Unicode 16) of old small letters that TensorFlow's tables lack, and letters that keep their accent
+# and become others in a Turkish or a Lithuanian locale.
 _LOWER_CASE = (("Σ", "σ"), ("\ua7cb", "ɤ"), ("\ua7dc", "ƛ"))
+_LOWER_CASE_ACCENTED = (("İ", "i\u0307"), ("Ì", "ì"), ("Í", "í"), ("Ĩ", "ĩ"), ("Į", "į"))
 # A noncharacter: a word that holds it is in no vocabulary, so it becomes [UNK].
 UNKNOWN_LETTER = "\ufdd0"
 # Characters, most of them younger than Unicode 8, that TensorFlow's tables call punctuation, accents
@@ -48,11 +50,16 @@ class BertNormalizer:
 
     Args:
         known: The characters of the vocabulary.
-        lower_case: Whether to lower-case and to strip accents.
+        lower_case: Whether to lower-case.
+        strip_accents: Whether to take the accents off letters, which leaves the text in NFD.
+        chinese_chars: Whether to put spaces around CJK ideographs.
     """
 
-    def __init__(self, known: Set[str], lower_case: bool) -> None:
-        self.lower_case = lower_case
+    def __init__(
+        self, known: Set[str], lower_case: bool, strip_accents: bool, chinese_chars: bool
+    ) -> None:
+        self.lower_case, self.strip_accents = lower_case, strip_accents
+        self.chinese_chars = chinese_chars
         self._disputed_letters = _character_class(_DISPUTED_LETTERS, known)
         self._disputed_punctuation = _character_class(_DISPUTED_PUNCTUATION, known)
 
@@ -69,11 +76,14 @@ class BertNormalizer:
         texts = replace(texts, self._disputed_punctuation, f" {UNKNOWN_LETTER} ")
         texts = replace(texts, _REMOVED, "")
         texts = replace(texts, _SPACE, " ")
-        texts = replace(texts, _CJK, r" \1 ")
+        if self.chinese_chars:
+            texts = replace(texts, _CJK, r" \1 ")
+        if self.strip_accents:
+            texts = replace(tf_text.normalize_utf8(texts, "NFD"), _ACCENT, "")
         if not self.lower_case:
             return texts
-        texts = replace(tf_text.normalize_utf8(texts, "NFD"), _ACCENT, "")
-        for capital, small in _LOWER_CASE:
+        accented = () if self.strip_accents else _LOWER_CASE_ACCENTED
+        for capital, small in (*_LOWER_CASE, *accented):
             texts = replace(texts, capital, small)
         # ASCII first: the Unicode lower-casing makes a dotless i of I where the locale is Turkish.
         texts = tf.strings.lower(texts)

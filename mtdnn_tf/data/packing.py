@@ -5,6 +5,9 @@ order in windows; inside a window they go by best fit, longest first, into secti
 length; the rows of a window are shuffled and dealt into batches, and in a batch those of long sections
 come first. What is packed with what depends on lengths and order alone, so a batch can be built again
 at any time.
+
+Where texts are read in several parts (`data.windows`), what is called an example here is such a part,
+and those of one text are an item.
 """
 
 from collections.abc import Callable, Sequence

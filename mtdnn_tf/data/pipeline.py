@@ -23,7 +23,7 @@ def batch_signature(shape: BatchShape) -> dict[str, tf.TensorSpec]:
         "group": ints,
         "weight": floats,
         "label": floats,
-    }
+    } | ({"windows": ints} if shape.has_windows else {})
 
 
 def replicas_of(context: tf.distribute.InputContext) -> range:

@@ -7,10 +7,12 @@ import numpy as np
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.batch import Batch, BatchShape, build_batch, example_weights
-from mtdnn_tf.data.mixture import batch_order, plan_epoch, row_order
+from mtdnn_tf.data.mixture import EpochOrder, batch_order, plan_epoch, row_order, task_counts
 from mtdnn_tf.data.packing import PackedEpoch, pack_epoch
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
+
+OFTEN = 2  # Times that an epoch may see an example before it is remarked on.
 
 
 class TrainingPlan:
@@ -36,11 +38,13 @@ class TrainingPlan:
         self.stores = stores
         self.replicas = replicas
         self.pieces = pieces
-        self.shape = BatchShape(rows // (replicas * pieces), experiment.batch_length)
+        self.shape = BatchShape(
+            rows // (replicas * pieces), experiment.batch_length, experiment.data.windows > 1
+        )
         self._experiment = experiment
-        self._item_offsets = [store.item_offsets for store in stores.values()]
+        self._item_windows = [store.item_windows for store in stores.values()]
         self._sizes = {
-            name: len(offsets) - 1 for name, offsets in zip(stores, self._item_offsets, strict=True)
+            name: len(offsets) - 1 for name, offsets in zip(stores, self._item_windows, strict=True)
         }
         for name, store in stores.items():
             _check_items(name, store, self.shape)
@@ -54,14 +58,61 @@ class TrainingPlan:
         """Steps of the whole run."""
         return int(self.epoch_ends[-1])
 
+    def _orders(self, number: int) -> list[EpochOrder]:
+        training = self._experiment.training
+        mixture = self._experiment.mixture
+        return plan_epoch(mixture, self._sizes, training.seed, number, training.epochs)
+
+    def times_seen(self) -> dict[str, float]:
+        """Task name to how often an epoch sees each of its examples; the most of all epochs."""
+        settings, epochs = self._experiment.mixture, self._experiment.training.epochs
+        counts = [task_counts(settings, self._sizes, number, epochs) for number in range(epochs)]
+        return {
+            name: max(of_epoch[name] for of_epoch in counts) / size
+            for name, size in self._sizes.items()
+        }
+
+    def describe(self) -> str:
+        """The size of the run in a line, and one more where a task's examples are repeated often."""
+        times = {name: round(number, 2) for name, number in self.times_seen().items()}
+        sizes = ", ".join(
+            f"{name} {len(store):,}" + (f" ({times[name]:g} times an epoch)" * (times[name] != 1))
+            for name, store in self.stores.items()
+        )
+        among = f" on {self.replicas} replicas" if self.replicas > 1 else ""
+        size = (
+            f"{len(self.stores)} tasks, {sizes} training examples; {len(self.epoch_ends)} epochs, "
+            f"{self.total_steps} steps of {self._experiment.batch.rows} rows of "
+            f"{self.shape.length} slots{among}"
+        )
+        often = ", ".join(
+            f"{name} {number:g} times" for name, number in times.items() if number > OFTEN
+        )
+        if not often:
+            return size
+        return (
+            f"{size}\nwarning: an epoch repeats the same examples ({often}); with a lower "
+            "mixture.examples_per_epoch, or with mixture.mode=proportional, it is shorter"
+        )
+
+    def items_from(self, epoch: int) -> dict[str, np.ndarray]:
+        """Task name to the items that an epoch or a later one holds, each once and ascending.
+
+        Args:
+            epoch: The first epoch, from 0; one that there is.
+        """
+        epochs = range(epoch, self._experiment.training.epochs)
+        orders = [order for number in epochs for order in self._orders(number)]
+        task = np.concatenate([order.task for order in orders])
+        index = np.concatenate([order.index for order in orders])
+        return {name: np.unique(index[task == i]) for i, name in enumerate(self.stores)}
+
     def _epoch(self, number: int) -> PackedEpoch:
         seed = self._experiment.training.seed
-        epochs = self._experiment.training.epochs
-        orders = plan_epoch(self._experiment.mixture, self._sizes, seed, number, epochs)
         return pack_epoch(
-            orders,
+            self._orders(number),
             [store.lengths for store in self.stores.values()],
-            item_offsets=self._item_offsets,
+            item_offsets=self._item_windows,
             rows=self._experiment.batch.rows,
             row_length=self.shape.length,
             most_in_row=self.shape.most_in_row,
@@ -108,13 +159,15 @@ def _stacked(parts: list[Batch]) -> Batch:
 
 def _check_items(name: str, store: TokenStore, shape: BatchShape) -> None:
     """Raises a UserError where the candidates of a query do not fit a row."""
-    offsets = store.item_offsets
-    tokens, sizes = np.diff(store.offsets[offsets]), np.diff(offsets)
-    too_big = (tokens > shape.length) | (sizes > shape.most_in_row)
+    tokens, windows = np.diff(store.offsets[store.item_windows]), np.diff(store.item_windows)
+    too_big = (tokens > shape.length) | (windows > shape.most_in_row)
     if too_big.any():
         item = int(np.argmax(np.where(too_big, tokens, 0)))
+        first, past = store.item_offsets[item : item + 2]
+        several = f" in {windows[item]} windows" if shape.has_windows else ""
         raise UserError(
-            f"{name}/train: a query with {sizes[item]} candidates of {tokens[item]} word pieces in "
-            f"all (uid {store.uids[offsets[item]]}) does not fit a row, which holds "
-            f"{shape.most_in_row} candidates and {shape.length} word pieces; raise batch.length"
+            f"{name}/train: a query with {past - first} candidates of {tokens[item]} word pieces in "
+            f"all{several} (uid {store.uids[first]}) does not fit a row, which holds "
+            f"{shape.most_in_row} {'windows' if several else 'candidates'} and {shape.length} word "
+            "pieces; raise batch.length"
         )

@@ -1,6 +1,7 @@
 """One row of a source."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mtdnn_tf.errors import did_you_mean
@@ -18,22 +19,7 @@ class Row(NamedTuple):
     uid: str
 
 
-def json_object(line: str) -> dict[str, Any]:
-    """Reads a line that holds a JSON object.
-
-    Raises:
-        BadRow: It does not.
-    """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadRow(f"not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise BadRow(f"not a JSON object: {line[:40]}")
-    return row
-
-
-def value_of(row: dict[str, Any], name: str, key: str) -> Any:
+def value_of(row: Mapping[str, Any], name: str, key: str) -> Any:
     """The value of a key, which stands for the field `name`.
 
     Raises:
@@ -42,3 +28,8 @@ def value_of(row: dict[str, Any], name: str, key: str) -> Any:
     if key not in row:
         raise BadRow(f"no key {key!r} for {name}{did_you_mean(key, row)}")
     return row[key]
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, cut off where it is long."""
+    return json.dumps(value, default=str)[:40]

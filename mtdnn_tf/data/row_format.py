@@ -1,15 +1,17 @@
-"""From a line of a TSV or JSONL file to a row's texts, label and uid, or the reason it is bad."""
+"""From what a row of a file holds to its texts, label and uid, or the reason why it is bad."""
 
-import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from mtdnn_tf.data.candidates import parse_candidates
-from mtdnn_tf.data.row import BadRow, Row, json_object, value_of
+from mtdnn_tf.data.row import BadRow, Row, shown, value_of
+from mtdnn_tf.data.tables import Record
 from mtdnn_tf.errors import UserError, did_you_mean, near
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec, columns_in
@@ -18,6 +20,9 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 # What stands in place of a label in SNLI, and in TensorFlow Datasets.
 NO_LABEL = ("-", "-1")
 MOST_NAMED = 12  # Labels that a message lists.
+MOST_UID_CHARACTERS = 200
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)  # As JSON writes it.
+T = TypeVar("T")
 
 
 class Read(NamedTuple):
@@ -34,37 +39,40 @@ def reads_of(task: TaskSpec, spec: SplitSpec) -> list[Read]:
 
 
 def row_parser(
-    task: TaskSpec, spec: SplitSpec, path: Path, first_line: str
-) -> Callable[[str], list[Row]]:
-    """Returns a function from a line to its rows, which raises `BadRow`.
+    task: TaskSpec, spec: SplitSpec, path: Path, names: list[str] | None
+) -> Callable[[Record], list[Row]]:
+    """Returns a function from what a file's row holds to its rows, which raises `BadRow`.
 
-    A line is one row, but with `candidate_lists` a row for each candidate, and none if its label is
-    one of `skip_labels`.
+    It is one row, but with `candidate_lists` a row for each candidate, and none if its label is one
+    of `skip_labels`.
 
     Args:
         task: The task.
         spec: The split's layout.
         path: The file, for messages.
-        first_line: The file's first line: a TSV file's header where it has one.
+        names: The names of its columns; None where it has none, or each row keys of its own.
 
     Raises:
-        UserError: The header lacks a column, or has one twice.
+        UserError: A column is not there, or is there twice.
     """
-    if spec.candidate_lists:
-        return lambda line: parse_candidates(task, spec, line)
     reads = reads_of(task, spec)
-    if spec.is_jsonl:
-        cells_of = _json_cells(task, reads)
-    else:
-        cells_of = _tsv_cells(spec, reads, path, first_line.split("\t"))
+    if names is not None:
+        _check_names(spec, names, path)
+        for name, column in reads:
+            if isinstance(column, str):
+                _find(name, column, names, path)
+    if spec.candidate_lists:
+        return lambda row: parse_candidates(task, spec, row)  # type: ignore[arg-type]
+    cells_of = _values(task, reads) if spec.has_keys else _cells(spec, reads, path, names)
     rows_of = cells_parser(task, spec)
-    return lambda line: rows_of(cells_of(line))
+    return lambda row: rows_of(cells_of(row))
 
 
 def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], list[Row]]:
     """Returns a function from the cells of `reads_of` to the row, which raises `BadRow`.
 
-    It gives no row where the label is one of `skip_labels`.
+    It gives no row where the label is one of `skip_labels`. An empty text is a bad row in a split with
+    labels, and in CSV, where it stands for no value.
     """
     reads = reads_of(task, spec)
     columns = {
@@ -74,17 +82,19 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
     is_plain = all(spec.column_of(name) == reads[i].column for i, name in enumerate(task.fields))
     label_of = (_scores if task.is_regression else _class_ids)(task)
     has_labels, has_uid = spec.has_labels, spec.column_of("uid") is not None
+    needs_texts = has_labels or any(spec.format_of(file) == "csv" for file in spec.files)
+    skipped = _equal_to(dict.fromkeys(spec.skip_labels, True))
 
     def parse(cells: Sequence[str]) -> list[Row]:
         cells = [cell.strip() for cell in cells]
         texts = cells[:text_count]
-        if has_labels and cells[text_count] in spec.skip_labels:
+        if has_labels and skipped(cells[text_count]):
             return []
-        if has_labels and not all(texts):
+        if needs_texts and not all(texts):
             empty = reads[texts.index("")]
             raise BadRow(f"{empty.name if is_plain else empty.column} is empty, expected text")
-        if has_uid and not cells[-1]:
-            raise BadRow("uid is empty")
+        if has_uid:
+            _check_uid(cells[-1])
         label = label_of(cells[text_count]) if has_labels else 0.0
         if not is_plain:
             texts = [spec.fill(name, [cells[i] for i in columns[name]]) for name in task.fields]
@@ -93,34 +103,60 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
     return parse
 
 
-def _tsv_cells(
-    spec: SplitSpec, reads: list[Read], path: Path, first_cells: list[str]
-) -> Callable[[str], list[str]]:
-    count = spec.column_count or len(first_cells)
-    if spec.header and count != len(first_cells):
-        raise UserError(f"{path}:1: {len(first_cells)} columns in the header, expected {count}")
-    positions = []
-    for name, column in reads:
-        position = column if isinstance(column, int) else _find(name, column, first_cells, path)
-        if position >= count:
-            raise UserError(
-                f"{path}: {name} is at position {column}, but rows have {count} columns"
-            )
-        positions.append(position)
+def _check_uid(uid: str) -> None:
+    if not uid:
+        raise BadRow("uid is empty")
+    if len(uid) > MOST_UID_CHARACTERS or not uid.isprintable():
+        raise BadRow(
+            f"uid {uid[:40]!r}: expected {MOST_UID_CHARACTERS} characters at most, all printable"
+        )
 
-    def cells_of(line: str) -> list[str]:
-        cells = line.split("\t")
-        if len(cells) != count:
-            raise BadRow(f"{len(cells)} columns, expected {count}")
-        return [cells[position] for position in positions]
+
+def _check_names(spec: SplitSpec, names: list[str], path: Path) -> None:
+    if spec.column_count not in (None, len(names)):
+        raise UserError(
+            f"{path}:1: {len(names)} columns in the header, expected {spec.column_count}"
+        )
+
+
+def _cells(
+    spec: SplitSpec, reads: list[Read], path: Path, names: list[str] | None
+) -> Callable[[Record], list[str]]:
+    """Takes the cells of a table's row; without a header, rows are as long as the first."""
+    count = spec.column_count or (len(names) if names is not None else 0)
+    positions: list[int] = []
+
+    def find_positions() -> None:
+        for name, column in reads:
+            position = column if isinstance(column, int) else (names or []).index(column)
+            if position >= count:
+                raise UserError(
+                    f"{path}: {name} is at position {column}, but rows have {count} columns"
+                )
+            positions.append(position)
+
+    def cells_of(row: Record) -> list[str]:
+        nonlocal count
+        count = count or len(row)
+        if len(row) != count:
+            raise BadRow(f"{len(row)} columns, expected {count}{_open_quote(spec, row)}")
+        if not positions:
+            find_positions()
+        return [row[position] for position in positions]  # type: ignore[index]
 
     return cells_of
 
 
-def _find(name: str, column: str, header: list[str], path: Path) -> int:
-    """Position of a column in the header; a UserError if it isn't there exactly once."""
+def _open_quote(spec: SplitSpec, row: Record) -> str:
+    """A hint where a row may have been cut within a quoted cell."""
+    is_open = any(cell.count('"') % 2 for cell in row if cell[:1] == '"')
+    return "; quoting: csv reads quoted cells" if is_open and spec.quoting is None else ""
+
+
+def _find(name: str, column: str, header: list[str], path: Path) -> None:
+    """Raises a UserError if a column isn't in the header exactly once."""
     if header.count(column) == 1:
-        return header.index(column)
+        return
     if column in header:
         raise UserError(f"{path}:1: {header.count(column)} columns are called {column!r}")
     hint = did_you_mean(column, header)
@@ -131,31 +167,52 @@ def _find(name: str, column: str, header: list[str], path: Path) -> int:
     raise UserError(f"{path}:1: no column {column!r} for {name}{hint}")
 
 
-def _json_cells(task: TaskSpec, reads: list[Read]) -> Callable[[str], list[str]]:
-    def cells_of(line: str) -> list[str]:
-        row = json_object(line)
+def _values(task: TaskSpec, reads: list[Read]) -> Callable[[Record], list[str]]:
+    """Takes the values of a row with keys, as cells of a table."""
+
+    def cells_of(row: Record) -> list[str]:
         return [
-            _json_cell(str(key), value_of(row, name, str(key)), name not in task.fields)
+            _cell(str(key), value_of(row, name, str(key)), name not in task.fields)  # type: ignore[arg-type]
             for name, key in reads
         ]
 
     return cells_of
 
 
-def _json_cell(key: str, value: object, allow_number: bool) -> str:
+def _cell(key: str, value: object, allow_number: bool) -> str:
     if allow_number and isinstance(value, bool):
-        return json.dumps(value)
+        return "true" if value else "false"
     if allow_number and isinstance(value, int | float):
         is_whole = isinstance(value, float) and value.is_integer()
         return str(int(value) if is_whole else value)
     if not isinstance(value, str):
         expected = "a string or a number" if allow_number else "a string"
-        raise BadRow(f"{key} is {json.dumps(value)[:40]}, expected {expected}")
+        raise BadRow(f"{key} is {shown(value)}, expected {expected}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise BadRow(f"{key} has half a surrogate pair, expected Unicode text") from None
     return value
+
+
+def _equal_to(names: Mapping[str, T]) -> Callable[[str], T | None]:
+    """Returns a function from a cell to what its name stands for, or None.
+
+    A cell and a name that are both written as numbers are equal where the numbers are: pandas makes
+    `1.0` of 1 where a value is missing.
+    """
+    numbers: dict[Decimal, list[T]] = {}
+    for name, value in names.items():
+        if _NUMBER.fullmatch(name):
+            numbers.setdefault(Decimal(name), []).append(value)
+    single = {number: values[0] for number, values in numbers.items() if len(values) == 1}
+
+    def find(cell: str) -> T | None:
+        if cell in names:
+            return names[cell]
+        return single.get(Decimal(cell)) if single and _NUMBER.fullmatch(cell) else None
+
+    return find
 
 
 def _class_ids(task: TaskSpec) -> Callable[[str], float]:
@@ -164,10 +221,12 @@ def _class_ids(task: TaskSpec) -> Callable[[str], float]:
     ids |= {value: ids[name] for value, name in task.label_values.items()}
     names = [repr(name) for name in ids]
     expected = " or ".join(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], "another"])
+    id_of = _equal_to(ids)
 
     def class_id(text: str) -> float:
-        if text in ids:
-            return ids[text]
+        found = id_of(text)
+        if found is not None:
+            return found
         hint = near(text, ids)
         if text in NO_LABEL:
             hint = f"; skip_labels: [{text!r}] leaves out rows without a label"

@@ -1,19 +1,25 @@
 """The rows of a task's splits, read strictly from files or from TensorFlow Datasets."""
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from mtdnn_tf.data.candidates import group_rows
+from mtdnn_tf.data.candidates import Queries
 from mtdnn_tf.data.row import BadRow, Row
-from mtdnn_tf.data.text_files import read_bytes, read_file
+from mtdnn_tf.data.row_format import reads_of, row_parser
+from mtdnn_tf.data.tables import open_table, opened
 from mtdnn_tf.data.tfds_source import TfdsSplit
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
+
+# A whole cell in quotes with doubled quotes inside, as every writer of CSV makes it.
+_QUOTED = re.compile(r'"(?=.*"")([^"]|"")+"', re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +97,31 @@ def content_hash(task: TaskSpec, split: str, data_dir: Path, tfds_dir: Path | No
     """
     digest = hashlib.sha256()
     for path in split_paths(task, split, data_dir):
-        digest.update(hashlib.sha256(read_bytes(path, _purpose(task, split))).digest())
+        with opened(path, _purpose(task, split)) as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     for part in _tfds_splits(task, split, tfds_dir):
         digest.update(part.content_hash())
     return digest.digest()
 
 
-def read_split(
-    task: TaskSpec,
-    split: str,
-    data_dir: Path,
-    on_bad_row: OnBadRow = "error",
-    tfds_dir: Path | None = None,
-) -> Rows:
-    """Reads one split of a task, the rows of a ranking task put together by query.
+class UsableRow(NamedTuple):
+    """A row that can be used.
+
+    Attributes:
+        texts: The texts of the task's fields, in their order.
+        label: A class id or a score; 0 without labels.
+        uid: What it is called.
+        place: File and line, or data set and row.
+    """
+
+    texts: list[str]
+    label: float
+    uid: str
+    place: str
+
+
+class SplitReader:
+    """The usable rows of one split, in the order of the source, without holding them all.
 
     A row is bad if it has too few or too many columns, is not UTF-8 or not the expected JSON, has
     a label that the task does not have, a uid that is empty or was used before, or, in a split
@@ -119,59 +136,169 @@ def read_split(
             many. The split's own `on_bad_row` goes first.
         tfds_dir: The folder of TensorFlow Datasets; None is its own default.
 
+    Attributes:
+        skipped: How many bad rows were left out; known after the last row.
+        fraction: How much of the source was read, 0 to 1.
+
     Raises:
-        UserError: There is no such split or source, it has no usable row, or, with `error`, a bad
-            row. The message names the file and line, or the data set and row.
+        UserError: There is no such split.
     """
-    spec = _split_spec(task, split)
-    is_strict = (spec.on_bad_row or on_bad_row) == "error"
-    rows: list[Row] = []
-    uids: list[str] = []
-    places: list[str] = []
-    bad_rows: list[str] = []
-    left_out = 0
-    place_of_uid: dict[str, str] = {}
-    for number, (place, found) in enumerate(_read_parts(task, split, data_dir, tfds_dir)):
-        try:
-            if isinstance(found, BadRow):
-                raise found
-            if not found:
-                left_out += 1
+
+    def __init__(
+        self,
+        task: TaskSpec,
+        split: str,
+        data_dir: Path,
+        on_bad_row: OnBadRow = "error",
+        tfds_dir: Path | None = None,
+    ) -> None:
+        self._task, self._split, self._spec = task, split, _split_spec(task, split)
+        self._data_dir, self._tfds_dir = data_dir, tfds_dir
+        self._is_strict = (self._spec.on_bad_row or on_bad_row) == "error"
+        self.skipped, self.fraction = 0, 0.0
+        self._left_out = self._usable = self._quoted = 0
+        self._first_quoted = ""
+
+    def __iter__(self) -> Iterator[UsableRow]:
+        """Yields the rows.
+
+        Raises:
+            UserError: There is no such source, it has no usable row, or, with `error`, a bad row.
+                The message names the file and line, or the data set and row.
+        """
+        self.skipped = self._left_out = self._usable = self._quoted = 0
+        uids: set[str] = set()
+        first_bad = ""
+        for number, (place, found) in enumerate(self._records()):
+            try:
+                if isinstance(found, BadRow):
+                    raise found
+                if not found:
+                    self._left_out += 1
+                    continue
+                uid = found[0].uid or str(number)
+                if found[0].uid:  # Numbers of rows differ anyway.
+                    if uid in uids:
+                        before = "" if first_bad else f", at {self._place_of(uid)}"
+                        raise BadRow(f"uid {uid!r} was used before{before}")
+                    uids.add(uid)
+            except BadRow as reason:
+                first_bad = first_bad or f"{place}: {reason}"
+                self.skipped += 1
+                if self._is_strict:
+                    raise UserError(first_bad) from None
                 continue
-            uid = found[0].uid or str(number)
-            if place_of_uid.setdefault(uid, place) != place:
-                raise BadRow(f"uid {uid!r} was used before, at {place_of_uid[uid]}")
-            rows += found
-            places += [place] * len(found)
-            uids += [f"{uid}-{i}" for i in range(len(found))] if spec.candidate_lists else [uid]
-        except BadRow as reason:
-            bad_rows.append(f"{place}: {reason}")
-            if is_strict:
-                raise UserError(bad_rows[0]) from None
-    _check_any_left(task, split, rows, bad_rows)
-    total = len(rows) + len(bad_rows) + left_out
-    if bad_rows:
-        logging.warning("skipped %d of %d rows; the first: %s", len(bad_rows), total, bad_rows[0])
-    whole = Rows(
+            self._usable += len(found)
+            for position, row in enumerate(found):
+                name = f"{uid}-{position}" if self._spec.candidate_lists else uid
+                yield UsableRow(row.texts, row.label, name, place)
+        self._check_any_left(first_bad)
+        if first_bad:
+            total = self._usable + self.skipped + self._left_out
+            logging.warning("skipped %d of %d rows; the first: %s", self.skipped, total, first_bad)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the rows; known after the last row."""
+        remarks = []
+        if self._left_out:
+            labels = " or ".join(repr(label) for label in self._spec.skip_labels)
+            total = self._usable + self.skipped + self._left_out
+            remarks.append(
+                f"{self._left_out:,} of {total:,} rows are labelled {labels} and left out"
+            )
+        if self._quoted:
+            remarks.append(
+                f"{self._quoted:,} texts look quoted as in CSV, such as {self._first_quoted[:60]!r}, "
+                "and are read as they stand; quoting: csv reads them as CSV"
+            )
+        return remarks
+
+    def _records(self) -> Iterator[tuple[str, list[Row] | BadRow]]:
+        """Where each row stands, and what it gives or why it is bad."""
+        purpose = _purpose(self._task, self._split)
+        paths = split_paths(self._task, self._split, self._data_dir)
+        wanted = {str(read.column) for read in reads_of(self._task, self._spec)}
+        for number, path in enumerate(paths):
+            with open_table(path, self._spec, purpose, wanted) as table:
+                parse = row_parser(self._task, self._spec, path, table.names)
+                notes_quotes = (
+                    self._spec.quoting is None and self._spec.format_of(str(path)) == "tsv"
+                )
+                is_empty = True
+                for place, record in table.rows:
+                    is_empty = False
+                    self.fraction = (number + table.fraction()) / len(paths)
+                    found: list[Row] | BadRow
+                    try:
+                        found = record if isinstance(record, BadRow) else parse(record)
+                    except BadRow as reason:
+                        found = reason
+                    else:
+                        if notes_quotes and not isinstance(found, BadRow):
+                            self._note_quotes(found)
+                    yield place, found
+                if is_empty:
+                    raise UserError(f"{purpose}: {path} has no rows")
+        for part in _tfds_splits(self._task, self._split, self._tfds_dir):
+            yield from part.read()
+
+    def _note_quotes(self, rows: list[Row]) -> None:
+        for row in rows:
+            for text in row.texts:
+                if text[:1] == '"' and _QUOTED.fullmatch(text):
+                    self._first_quoted = self._first_quoted or text
+                    self._quoted += 1
+
+    def _place_of(self, uid: str) -> str:
+        """Where a uid stands first: read once more, since the places are not kept."""
+        return next(
+            place
+            for place, found in self._records()
+            if not isinstance(found, BadRow) and found and found[0].uid == uid
+        )
+
+    def _check_any_left(self, first_bad: str) -> None:
+        if self._usable:
+            return
+        reason = "every row is left out by skip_labels"
+        if first_bad:
+            reason = f"all {self.skipped} rows are bad; the first: {first_bad}"
+        raise UserError(f"{_purpose(self._task, self._split)}: {reason}")
+
+
+def read_split(
+    task: TaskSpec,
+    split: str,
+    data_dir: Path,
+    on_bad_row: OnBadRow = "error",
+    tfds_dir: Path | None = None,
+) -> Rows:
+    """Reads one split of a task, the rows of a ranking task put together by query.
+
+    See `SplitReader` for the arguments and what is raised.
+    """
+    reader = SplitReader(task, split, data_dir, on_bad_row, tfds_dir)
+    spec = task.splits[split]
+    rows = list(reader)
+    labels = np.array([row.label for row in rows], np.float32) if spec.has_labels else None
+    remarks, groups = reader.remarks, None
+    if task.is_ranking:
+        queries = Queries(task, spec)
+        for row in rows:
+            queries.add(row.texts[0], row.place)
+        found, more = queries.grouped(labels)
+        rows = [rows[position] for position in found.order]
+        labels = None if labels is None else labels[found.order]
+        remarks, groups = remarks + more, found.groups
+    return Rows(
         texts={name: [row.texts[i] for row in rows] for i, name in enumerate(task.fields)},
-        labels=np.array([row.label for row in rows], np.float32) if spec.has_labels else None,
-        uids=uids,
-        skipped=len(bad_rows),
-        remark=_left_out_remark(spec, left_out, total),
+        labels=labels,
+        uids=[row.uid for row in rows],
+        skipped=reader.skipped,
+        groups=groups,
+        remark="; ".join(remarks),
     )
-    if not task.is_ranking:
-        return whole
-    queries = places if spec.candidate_lists else whole.texts[task.fields[0]]
-    return _by_query(task, whole, queries, places)
-
-
-def _read_parts(
-    task: TaskSpec, split: str, data_dir: Path, tfds_dir: Path | None
-) -> Iterator[tuple[str, list[Row] | BadRow]]:
-    for path in split_paths(task, split, data_dir):
-        yield from read_file(task, task.splits[split], path, _purpose(task, split))
-    for part in _tfds_splits(task, split, tfds_dir):
-        yield from part.read()
 
 
 def _tfds_splits(task: TaskSpec, split: str, tfds_dir: Path | None) -> list[TfdsSplit]:
@@ -182,45 +309,6 @@ def _tfds_splits(task: TaskSpec, split: str, tfds_dir: Path | None) -> list[Tfds
 
 def _purpose(task: TaskSpec, split: str) -> str:
     return f"task {task.name!r}, split {split!r}"
-
-
-def _check_any_left(task: TaskSpec, split: str, rows: list[Row], bad_rows: list[str]) -> None:
-    if rows:
-        return
-    reason = "every row is left out by skip_labels"
-    if bad_rows:
-        reason = f"all {len(bad_rows)} rows are bad; the first: {bad_rows[0]}"
-    raise UserError(f"{_purpose(task, split)}: {reason}")
-
-
-def _left_out_remark(spec: SplitSpec, left_out: int, total: int) -> str:
-    if not left_out:
-        return ""
-    labels = " or ".join(repr(label) for label in spec.skip_labels)
-    return f"{left_out:,} of {total:,} rows are labelled {labels} and left out"
-
-
-def _by_query(
-    task: TaskSpec, rows: Rows, queries: Sequence[Hashable], places: Sequence[str]
-) -> Rows:
-    """The rows of each query beside each other; queries that the task skips are left out."""
-    order, groups, query_count = group_rows(task, queries, rows.labels, places)
-    kept = int(groups[-1]) + 1
-    remarks = [rows.remark] if rows.remark else []
-    if kept < query_count:
-        remarks.append(
-            f"{kept:,} of {query_count:,} queries have candidates of both labels "
-            f"({kept / query_count:.1%}), with {len(order):,} of {len(rows):,} rows; "
-            "the others are left out"
-        )
-    return Rows(
-        texts={name: [column[i] for i in order] for name, column in rows.texts.items()},
-        labels=None if rows.labels is None else rows.labels[order],
-        uids=[rows.uids[i] for i in order],
-        skipped=rows.skipped,
-        groups=groups,
-        remark="; ".join(remarks),
-    )
 
 
 def _split_spec(task: TaskSpec, split: str) -> SplitSpec:

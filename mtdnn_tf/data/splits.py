@@ -1,15 +1,17 @@
 """The token stores of a run."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtdnn_tf.config import DataSettings, Fold, Subset
+from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.data.sources import available_splits
-from mtdnn_tf.data.store import default_cache_dir, open_store
+from mtdnn_tf.data.store import Choice, open_store
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
@@ -39,7 +41,7 @@ class RunData:
         }
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """Examples, skipped rows and hashes of every split, as `data.json` holds them."""
+        """Examples, skipped rows, lengths and hashes of every split, as `data.json` holds them."""
         stores = {f"{name}/train": store for name, store in self.train.items()}
         stores |= {f"{name}/{UNLABELLED}": store for name, store in self.unlabelled.items()}
         stores |= {f"{task.name}/{split}": store for task, split, store in self.dev}
@@ -47,6 +49,7 @@ class RunData:
             name: {
                 "examples": len(store),
                 "skipped": store.skipped,
+                **asdict(store.cut),
                 "key": store.key,
                 "source": store.source,
                 "content": store.content,
@@ -56,9 +59,13 @@ class RunData:
 
 
 def open_split(
-    task: TaskSpec, split: str, settings: DataSettings, tokenizer: BertTokenizer
+    task: TaskSpec,
+    split: str,
+    settings: DataSettings,
+    tokenizer: BertTokenizer,
+    choices: Sequence[Choice] = (),
 ) -> TokenStore:
-    """Opens one split, tokenised now if it was not yet.
+    """Opens one split, or a part of it, tokenised now if it was not yet; see `open_store`.
 
     Raises:
         UserError: The file is missing or bad.
@@ -71,6 +78,7 @@ def open_split(
         Path(settings.cache_dir or default_cache_dir()),
         settings.on_bad_row,
         _tfds_dir(settings),
+        choices,
     )
 
 
@@ -123,41 +131,41 @@ def open_train(task: TaskSpec, settings: DataSettings, tokenizer: BertTokenizer)
     Raises:
         UserError: A file is missing or bad, or the part is too small or too large.
     """
-    store = open_split(task, "train", settings, tokenizer)
-    fold = settings.folds.get(task.name)
+    fold, subset = settings.folds.get(task.name), settings.subsets.get(task.name)
+    choices: list[Choice] = []
     if fold is not None:
-        store = store.subset(np.flatnonzero(fold_numbers(store, fold) != fold.without))
-    subset = settings.subsets.get(task.name)
-    return store if subset is None else draw_subset(task, store, subset)
+        choices.append(lambda size: np.flatnonzero(fold_numbers(size, fold) != fold.without))
+    if subset is not None:
+        choices.append(lambda size: drawn_items(task, size, subset))
+    store = open_split(task, "train", settings, tokenizer, choices)
+    if subset is not None and store.labels is not None:
+        for number, label in enumerate(task.labels):
+            if not (store.labels == number).any():
+                raise UserError(
+                    f"data.subsets.{task.name}: the {len(store):,} examples that seed {subset.seed} "
+                    f"draws have none labelled {label!r}; take more, or another seed"
+                )
+    return store
 
 
-def fold_numbers(store: TokenStore, fold: Fold) -> np.ndarray:
+def fold_numbers(items: int, fold: Fold) -> np.ndarray:
     """The number of the part that each item of a whole split is in, [items] int64."""
-    items = len(store.item_offsets) - 1
     return np.random.default_rng([fold.seed, 6]).permutation(items) % fold.of
 
 
-def draw_subset(task: TaskSpec, store: TokenStore, subset: Subset) -> TokenStore:
-    """Draws a part of a store's items at random, as a pure function of the subset's seed.
+def drawn_items(task: TaskSpec, size: int, subset: Subset) -> np.ndarray:
+    """Draws positions of items at random, as a pure function of the subset's seed.
 
     Raises:
-        UserError: There are not so many, or no example of some label is drawn.
+        UserError: There are not so many.
     """
-    where = f"data.subsets.{task.name}"
-    size = len(store.item_offsets) - 1
-    count = subset.count or int(size * (subset.fraction or 0))
+    part = Fraction(str(subset.fraction or 0))  # 0.29 as it is written, not the float next to it.
+    count = subset.count or int(size * part)
     if not 0 < count <= size:
-        raise UserError(f"{where}: {count:,} examples, expected 1 to {size:,}, those there are")
-    items = np.sort(np.random.default_rng([subset.seed, 5]).permutation(size)[:count])
-    drawn = store.subset(items)
-    if drawn.labels is not None:
-        for number, label in enumerate(task.labels):
-            if not (drawn.labels == number).any():
-                raise UserError(
-                    f"{where}: the {count:,} of {size:,} examples that seed {subset.seed} draws "
-                    f"have none labelled {label!r}; take more, or another seed"
-                )
-    return drawn
+        raise UserError(
+            f"data.subsets.{task.name}: {count:,} examples, expected 1 to {size:,}, those there are"
+        )
+    return np.sort(np.random.default_rng([subset.seed, 5]).permutation(size)[:count])
 
 
 def _tfds_dir(settings: DataSettings) -> Path | None:

@@ -1,45 +1,114 @@
-"""Token stores on disk: a task's split, tokenised once, as flat memory-mapped arrays."""
+"""A task's split as a token store: tokenised once, and kept in the cache."""
 
 import hashlib
 import json
 import os
 import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.data.sources import Rows, content_hash, read_split
-from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.config import limit_of
+from mtdnn_tf.data.candidates import Queries
+from mtdnn_tf.data.ranges import ranges
+from mtdnn_tf.data.sources import Rows, SplitReader, content_hash
+from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store
+from mtdnn_tf.data.token_store import TokenStore, subset_key
+from mtdnn_tf.data.tokenizer import BertTokenizer, Encode
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
-FORMAT = 2  # Part of the key: raise it when what is stored, or how text is read, changes.
+FORMAT = 2  # Part of the key: raise it when how text is read changes.
 _CHUNK = 4096
+_THREADS = min(4, os.cpu_count() or 1)
+_SECONDS_BETWEEN_LINES = 15
+# From the number of items of a split to the positions of those that are used, ascending.
+Choice = Callable[[int], np.ndarray]
 
 
-def tokenize_rows(task: TaskSpec, rows: Rows, tokenizer: BertTokenizer) -> TokenStore:
-    """Tokenises rows in memory."""
-    ids, types, lengths = [], [], [np.zeros(1, np.int64)]
+class _Tokens(NamedTuple):
+    """Some examples: the tokens of all, the number of tokens of each window, and see `Encoded`."""
+
+    token_ids: np.ndarray
+    type_ids: np.ndarray
+    lengths: np.ndarray
+    windows: np.ndarray
+    whole_lengths: np.ndarray
+    is_cut: np.ndarray
+
+
+def tokenize_rows(
+    task: TaskSpec, rows: Rows, tokenizer: BertTokenizer, encode: Encode | None = None
+) -> TokenStore:
+    """Tokenises rows in memory.
+
+    Args:
+        task: The task.
+        rows: Its rows.
+        tokenizer: The tokenizer.
+        encode: Its `encode_in_graph`; by default `encode`.
+    """
+    encode = encode or tokenizer.encode
     columns = [rows.texts[field] for field in task.fields]
-    for start in range(0, len(rows.uids), _CHUNK):
-        token_ids, type_ids = tokenizer.encode(*(c[start : start + _CHUNK] for c in columns))
-        ids.append(token_ids.flat_values.numpy())
-        types.append(type_ids.flat_values.numpy())
-        lengths.append(token_ids.row_lengths().numpy())
+    parts = [
+        _encode(encode, [column[start : start + _CHUNK] for column in columns])
+        for start in range(0, max(len(rows), 1), _CHUNK)
+    ]
+    tokens = _Tokens(*map(np.concatenate, zip(*parts, strict=True)))
     return TokenStore(
-        token_ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
-        type_ids=np.concatenate(types) if types else np.empty(0, np.int32),
-        offsets=np.cumsum(np.concatenate(lengths)),
+        token_ids=tokens.token_ids,
+        type_ids=tokens.type_ids,
+        offsets=_offsets(tokens.lengths),
         labels=rows.labels,
         uids=np.asarray(rows.uids, np.str_),
         groups=rows.groups,
+        whole_lengths=tokens.whole_lengths,
+        is_cut=tokens.is_cut,
+        windows=tokens.windows,
         skipped=rows.skipped,
         remark=rows.remark,
     )
+
+
+def tell_cut(name: str, store: TokenStore, tokenizer: BertTokenizer) -> None:
+    """Warns of texts that are cut; says nothing where none is."""
+    cut = store.cut
+    if cut.cut:
+        logging.warning(
+            "%s: %s of %s texts are cut at %s (median length %s, longest %s)",
+            name,
+            f"{cut.cut:,}",
+            f"{len(store):,}",
+            limit_of(tokenizer.max_length, tokenizer.windows),
+            f"{cut.median_length:,}",
+            f"{cut.longest:,}",
+        )
+
+
+def _encode(encode: Encode, columns: Sequence[Sequence[str]]) -> _Tokens:
+    encoded = encode(*(tf.constant(column, tf.string) for column in columns))
+    return _Tokens(
+        encoded.token_ids.flat_values.numpy(),
+        encoded.type_ids.flat_values.numpy(),
+        encoded.token_ids.row_lengths().numpy(),
+        encoded.windows.numpy(),
+        encoded.whole_lengths.numpy().astype(np.int32),
+        encoded.is_cut.numpy(),
+    )
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    """Where parts of some sizes, one after another, begin and end: [parts + 1] int64."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def open_store(
@@ -50,44 +119,237 @@ def open_store(
     cache_dir: Path,
     on_bad_row: OnBadRow = "error",
     tfds_dir: Path | None = None,
+    choices: Sequence[Choice] = (),
 ) -> TokenStore:
     """Opens the store of a split, made first if its source, spec or vocabulary is new.
 
+    A store that is damaged is made again. Of a small part of a split no more than the part is
+    tokenised, but where the whole is in the cache already.
+
+    Args:
+        task: The task.
+        split: Name of one of its splits.
+        data_dir: The folder that relative paths of the spec start from.
+        tokenizer: The tokenizer.
+        cache_dir: Where stores are kept.
+        on_bad_row: See `SplitReader`.
+        tfds_dir: The folder of TensorFlow Datasets.
+        choices: Which part of the items is used, each of what the one before it leaves.
+
     Raises:
-        UserError: The source is bad (see `read_split`), or the cache cannot be written.
+        UserError: The source is bad (see `SplitReader`), or the cache cannot be written.
     """
     content = content_hash(task, split, data_dir, tfds_dir)
     reading = _reading(task, split, on_bad_row)
     key = _hash(reading | {"tokenizer": tokenizer.fingerprint}, content)
-    folder = cache_dir / f"{task.name}-{split}-{key[:16]}"
-    if folder.is_dir():
-        store = _read(folder)
-        if store.skipped:
-            logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
+
+    def reader() -> SplitReader:
+        return SplitReader(task, split, data_dir, on_bad_row, tfds_dir)
+
+    making = _Making(task, split, tokenizer, cache_dir, reader)
+    store = making.cached(key)
+    part = _survey(making, choices, key) if store is None and choices else None
+    if part is not None:
+        store = making.cached(part.key) or making.make(part.key, part)
     else:
-        rows = read_split(task, split, data_dir, on_bad_row, tfds_dir)
-        store = tokenize_rows(task, rows, tokenizer)
-        logging.info("%s/%s: tokenized %d examples into %s", task.name, split, len(store), folder)
-        try:
-            _write(store, key, folder)
-        except OSError as error:
-            raise UserError(f"cannot write the token store {folder}: {error.strerror}") from error
-        store = _read(folder)
+        store = store or making.make(key)
+        for choice in choices:
+            store = store.subset(choice(len(store.item_offsets) - 1))
+    if store.skipped:
+        logging.warning("%s/%s: %d bad rows left out", task.name, split, store.skipped)
     if store.remark:
         logging.info("%s/%s: %s", task.name, split, store.remark)
+    tell_cut(f"{task.name}/{split}", store, tokenizer)
     return replace(store, source=_hash(reading, content), content=content.hex())
 
 
-def default_cache_dir() -> Path:
-    """`$MTDNN_CACHE_DIR`, else `~/.cache/mtdnn_tf` (or below `$XDG_CACHE_HOME`)."""
-    if own := os.environ.get("MTDNN_CACHE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtdnn_tf"
+class _Part(NamedTuple):
+    """A part of a split: its key, whether each usable row is in it, and what a survey found."""
+
+    key: str
+    has_row: np.ndarray
+    remarks: list[str]
+
+
+class _Making(NamedTuple):
+    """What a store is made of."""
+
+    task: TaskSpec
+    split: str
+    tokenizer: BertTokenizer
+    cache_dir: Path
+    reader: Callable[[], SplitReader]
+
+    def folder(self, key: str) -> Path:
+        return self.cache_dir / f"{self.task.name}-{self.split}-{key[:16]}"
+
+    def cached(self, key: str) -> TokenStore | None:
+        """The store in the cache, if it is there and whole."""
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return None
+        try:
+            store = read_store(folder)
+            if store.key != key:
+                raise Damaged("it is that of another split")
+            if (store.labels is not None) != self.task.splits[self.split].has_labels:
+                raise Damaged("its labels are not listed")
+            if (store.windows is not None) != (self.tokenizer.windows > 1):
+                raise Damaged("its windows are not listed")
+            return store
+        except Damaged as reason:
+            logging.warning("the token store %s is damaged (%s) and is made again", folder, reason)
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+
+    def make(self, key: str, part: _Part | None = None) -> TokenStore:
+        """Tokenises the split, or a part of it, into the cache."""
+        folder = self.folder(key)
+        try:
+            with new_folder(folder) as partial:
+                count = self._write(StoreWriter(partial), key, part)
+            logging.info(
+                "%s/%s: tokenized %d examples into %s", self.task.name, self.split, count, folder
+            )
+            return read_store(folder)
+        except (OSError, Damaged) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot write the token store {folder}: {reason}") from error
+
+    def _write(self, writer: StoreWriter, key: str, part: _Part | None) -> int:
+        task, spec, reader = self.task, self.task.splits[self.split], self.reader()
+        queries = Queries(task, spec) if task.is_ranking else None
+        labels: list[float] = []
+        uids: list[np.ndarray] = []
+
+        def pieces() -> Iterator[Sequence[Sequence[str]]]:
+            chosen = (row for n, row in enumerate(reader) if part is None or part.has_row[n])
+            while piece := list(islice(chosen, _CHUNK)):
+                labels.extend(row.label for row in piece)
+                uids.append(np.array([row.uid for row in piece], np.str_))
+                for row in piece if queries else ():
+                    queries.add(row.texts[0], row.place)  # type: ignore[union-attr]
+                yield list(zip(*(row.texts for row in piece), strict=True))
+
+        of_examples: list[tuple[np.ndarray, ...]] = []
+        progress = _Progress(f"{task.name}/{self.split}", reader)
+        with writer.appending("token_ids", "type_ids") as (token_ids, type_ids):
+            for tokens in _in_threads(
+                lambda texts: _encode(self.tokenizer.encode, texts), pieces()
+            ):
+                token_ids.append(tokens.token_ids)
+                type_ids.append(tokens.type_ids)
+                of_examples.append(tokens[2:])
+                progress.add(len(tokens.windows))
+        remarks = reader.remarks
+        columns = map(np.concatenate, zip(*of_examples, strict=True))
+        arrays = dict(zip(_Tokens._fields[2:], columns, strict=True))
+        lengths = arrays.pop("lengths")
+        arrays["uids"] = np.concatenate(uids)
+        if spec.has_labels:
+            arrays["labels"] = np.array(labels, np.float32)
+        if queries is not None:
+            found, more = queries.grouped(arrays.get("labels"))
+            remarks += more
+            first, count = _offsets(arrays["windows"]), arrays["windows"]
+            _reorder(writer, _offsets(lengths)[first], found.order)
+            lengths = lengths[ranges(first[found.order], count[found.order])]
+            arrays = {name: array[found.order] for name, array in arrays.items()}
+            arrays["groups"] = found.groups
+        arrays["offsets"] = _offsets(lengths)
+        if self.tokenizer.windows == 1:
+            del arrays["windows"]
+        for name, array in arrays.items():
+            writer.add(name, array)
+        writer.finish(key, reader.skipped, "; ".join(remarks if part is None else part.remarks))
+        return len(arrays["uids"])
+
+
+def _reorder(writer: StoreWriter, offsets: np.ndarray, order: np.ndarray) -> None:
+    """Puts the tokens of examples into another order, a piece at a time."""
+    if np.array_equal(order, np.arange(len(offsets) - 1)):
+        return
+    lengths = np.diff(offsets)
+    for name in ("token_ids", "type_ids"):
+        before = writer.read(name)
+        with writer.replacing(name) as file:
+            for start in range(0, len(order), _CHUNK):
+                rows = order[start : start + _CHUNK]
+                file.append(before[ranges(offsets[rows], lengths[rows])])
+
+
+def _survey(making: _Making, choices: Sequence[Choice], key: str) -> _Part | None:
+    """Reads a split without tokenising it; None where more than half of it is used."""
+    reader = making.reader()
+    ranking = making.task.is_ranking
+    queries = Queries(making.task, making.task.splits[making.split])
+    labels: list[float] = []
+    count = 0
+    for row in reader:
+        count += 1
+        if ranking:
+            queries.add(row.texts[0], row.place)
+            labels.append(row.label)
+    remarks, rows, items = reader.remarks, np.arange(count), np.arange(count)
+    if ranking:
+        found, more = queries.grouped(np.array(labels, np.float32))
+        remarks, rows, items = remarks + more, found.order, found.groups
+    used = np.arange(len(np.unique(items)))
+    for choice in choices:
+        chosen = choice(len(used))
+        key, used = subset_key(key, chosen), used[chosen]
+    in_part = np.isin(items, used)
+    if 2 * in_part.sum() > count:
+        return None
+    has_row = np.zeros(count, bool)
+    has_row[rows[in_part]] = True
+    return _Part(key, has_row, remarks)
+
+
+def _in_threads(
+    function: Callable[[Sequence[Sequence[str]]], _Tokens],
+    pieces: Iterable[Sequence[Sequence[str]]],
+) -> Iterator[_Tokens]:
+    """What a function gives for each piece, in order, with a few pieces under way at once."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        running: deque[Future[_Tokens]] = deque()
+        for piece in pieces:
+            running.append(pool.submit(function, piece))
+            if len(running) > 2 * _THREADS:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+class _Progress:
+    """Says now and then how far a split is; nothing of a short one."""
+
+    def __init__(self, name: str, reader: SplitReader) -> None:
+        self._name, self._reader, self._rows = name, reader, 0
+        self._start = self._last = time.monotonic()
+
+    def add(self, rows: int) -> None:
+        """Counts rows that are done."""
+        self._rows += rows
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        speed = self._rows / (now - self._start)
+        share = f" ({100 * self._reader.fraction:.0f} % read)" if self._reader.fraction else ""
+        logging.info(
+            "%s: tokenizing, %s rows%s, %s rows/s",
+            self._name,
+            f"{self._rows:,}",
+            share,
+            f"{speed:,.0f}",
+        )
 
 
 def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
     """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
+    unset = {name for name in ("format", "quoting") if getattr(spec, name) is None}
     return {
         "format": FORMAT,
         "kind": task.kind,
@@ -96,54 +358,11 @@ def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]
         "label_values": task.label_values,
         "score_range": task.score_range,
         "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
-        "split": spec.model_dump(exclude={"file", "tfds", "optional"}),
-        "is_jsonl": spec.is_jsonl,
+        "split": spec.model_dump(exclude={"file", "tfds", "optional", *unset}),
+        "is_jsonl": spec.has_keys,
         "on_bad_row": on_bad_row,
     }
 
 
 def _hash(parts: dict[str, Any], content: bytes) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + content).hexdigest()
-
-
-def _write(store: TokenStore, key: str, folder: Path) -> None:
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        for name in ("token_ids", "type_ids", "offsets", "uids", "labels", "groups"):
-            array = getattr(store, name)
-            if array is not None:
-                np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        meta = {"key": key, "skipped": store.skipped, "remark": store.remark}
-        (partial / "meta.json").write_text(json.dumps(meta))
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # Else another process was first; its store is the same.
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _read(folder: Path) -> TokenStore:
-    def array(name: str) -> np.ndarray:
-        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        return TokenStore(
-            token_ids=array("token_ids"),
-            type_ids=array("type_ids"),
-            offsets=array("offsets"),
-            labels=array("labels") if (folder / "labels.npy").exists() else None,
-            uids=array("uids"),
-            groups=array("groups") if (folder / "groups.npy").exists() else None,
-            key=meta["key"],
-            skipped=meta["skipped"],
-            remark=meta["remark"],
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"the token store {folder} is damaged ({error}); remove it, and it is made again"
-        ) from error

@@ -77,7 +77,7 @@ class CachedTeachers:
                 np.concatenate([self._read(task, run, *split) for split in splits.items()])
                 for run in runs
             ],
-            first_of_query(splits["train"]),
+            splits["train"].first_of_query,
             self._settings.of_task(task.name).temperature,
             weights=self._shares(task, runs) if self._settings.cross_fitted else None,
             of_logits=task.name in self._settings.logits_taught,
@@ -107,9 +107,10 @@ class CachedTeachers:
         shares = [held_out(run, task.name, whole)[here] for run in runs]
         seen_by_all = ~np.any(shares, axis=0)
         if seen_by_all.any():
+            first = str(uids[seen_by_all][0])
             raise UserError(
                 f"distillation.cross_fitted: {seen_by_all.sum():,} of {len(uids):,} examples of "
-                f"{task.name}/train, the first of them {uids[seen_by_all][0]!r}, were in the training "
+                f"{task.name}/train, the first of them {first!r}, were in the training "
                 f"data of every teacher; add teachers whose data.folds.{task.name} leave them out"
             )
         more = np.ones(len(self._data.unlabelled.get(task.name, ())), np.float32)
@@ -139,7 +140,7 @@ def held_out(run: str, task: str, whole: TokenStore) -> np.ndarray:
             left_out = np.zeros(len(whole), bool)
             if fold is not None:
                 _check_same_rows(ancestor, task, whole)
-                items = fold_numbers(whole, fold) == fold.without
+                items = fold_numbers(len(whole.item_offsets) - 1, fold) == fold.without
                 left_out = np.repeat(items, np.diff(whole.item_offsets))
             unseen &= left_out
         ancestor = experiment.init.run
@@ -154,10 +155,3 @@ def _check_same_rows(run: str, task: str, whole: TokenStore) -> None:
             f"distillation.cross_fitted: {run} was trained on other rows of {task}/train than are there "
             "now, so which of them it did not see is not known; train it again"
         )
-
-
-def first_of_query(store: TokenStore) -> np.ndarray | None:
-    """The position of the first candidate of the same query, [examples] int32."""
-    if store.groups is None:
-        return None
-    return store.item_offsets[:-1][store.groups].astype(np.int32)

@@ -110,13 +110,18 @@ class StoredLogits(keras.layers.Layer):
     """The teachers' logits of every training example, looked up by its task and position.
 
     Args:
-        logits: Task name to [examples, outputs] float32, in the order of the task's token store.
+        logits: Task name to [examples, outputs] float32, in the order of the task's token store; not a
+            number for examples that are never asked for.
     """
 
     def __init__(self, logits: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trainable = False
-        self._tables = {name: tf.constant(of_task) for name, of_task in logits.items()}
+        # Another task's examples are looked up as well, and weigh 0: which only a number comes to.
+        self._tables = {
+            name: tf.where(tf.math.is_nan(of_task), 0.0, of_task)
+            for name, of_task in logits.items()
+        }
 
     @property
     def input(self) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor
 
-from mtdnn_tf.config import Precision
+from mtdnn_tf.config import CUTTING, Precision
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.averaging import averaged_logits
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import MTDNN, load
 from mtdnn_tf.modeling import input_shapes
+from mtdnn_tf.ragged import Features, RaggedModel
 from mtdnn_tf.tasks.spec import TaskSpec
 
 # What two tasks of the same name must share for their predictions to be averaged.
@@ -107,7 +108,7 @@ def build_ensemble(
 ) -> keras.Model:
     """Builds the ensemble of some models: one frozen model that runs each of them once.
 
-    Its inputs are those of a packed model, and `group` where a ranking task's probabilities are
+    Its inputs are those of its members, and `group` where a ranking task's probabilities are
     averaged, which then needs a query's candidates in one batch; its output is a
     dict `{task name: logits}`, which say the mean of the members' class probabilities, of their
     scores, or of a query's candidates' probabilities (see `averaged_logits`).
@@ -132,10 +133,10 @@ def build_ensemble(
         name: [label_columns(tasks[name], members[i]) for i in positions]
         for name, positions in teachers.items()
     }
-    names = input_shapes("packed")
+    shapes = input_shapes("packed", windows="windows" in members[0].model.input)
     inputs = {
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
-        for name, shape in names.items()
+        for name, shape in shapes.items()
     }
     asked = sorted({i for positions in teachers.values() for i in positions})
     answers = {i: FrozenModel(members[i].model, name=f"member_{i}")(inputs) for i in asked}
@@ -153,6 +154,32 @@ def build_ensemble(
         for name, positions in teachers.items()
     }
     return keras.Model(inputs, outputs, name="ensemble", trainable=False)
+
+
+class RaggedEnsemble:
+    """An ensemble on ragged batches.
+
+    Args:
+        model: From `build_ensemble`, where all members that have a task are asked.
+        members: Its members.
+    """
+
+    def __init__(self, model: keras.Model, members: Sequence[Member]) -> None:
+        self._model = model
+        self._members = [(RaggedModel(member.model), member.tasks) for member in members]
+        self.has_windows = self._members[0][0].has_windows
+
+    def logits(self, heads: Sequence[str], features: Features) -> Features:
+        """See `mtdnn_tf.ragged.Ragged`."""
+        asked = [(model, [n for n in heads if n in tasks]) for model, tasks in self._members]
+        answers = [model.logits(names, features) for model, names in asked if names]
+        return {
+            name: self._model.get_layer(f"average_{name}")(
+                [of_member[name] for of_member in answers if name in of_member],
+                group=features["group"],
+            )
+            for name in heads
+        }
 
 
 def label_columns(task: TaskSpec, member: Member) -> list[int]:
@@ -229,7 +256,8 @@ def load_ensemble(
         tasks = dict(run.experiment.tasks) | tasks
     heads = {name: task for name, task in tasks.items() if task.has_head}
     experiment = first.experiment.model_copy(update={"tasks": tasks})
-    return MTDNN(build_ensemble(members, heads), experiment, first.tokenizer)
+    model = build_ensemble(members, heads)
+    return MTDNN(model, experiment, first.tokenizer, ragged=RaggedEnsemble(model, members))
 
 
 def check_same_tokens(
@@ -240,10 +268,13 @@ def check_same_tokens(
     Raises:
         UserError: They don't.
     """
-    if (here.vocab, here.lower_case) != (there.vocab, there.lower_case):
+    ours, theirs = here.settings, there.settings
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if here.vocab != there.vocab or set(differ) - set(CUTTING):
         reason = "another vocabulary"
-    elif here.max_length != there.max_length:
-        reason = f"data.max_length {here.max_length}, not {there.max_length}, and so other batches"
+    elif differ:
+        key = differ[0]
+        reason = f"data.{key} {ours[key]}, not {theirs[key]}, and so other batches"
     else:
         return
     raise UserError(

@@ -1,4 +1,4 @@
-"""The cache of soft targets filled: each teacher labels the training examples once."""
+"""The cache of soft targets filled: each teacher labels the examples trained on once."""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.config import Experiment
-from mtdnn_tf.data.splits import open_split
+from mtdnn_tf.data.splits import open_split, open_train
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation.calibration import can_calibrate
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
@@ -17,24 +17,31 @@ from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
+from mtdnn_tf.training.progress import WorkProgress
+from mtdnn_tf.training.signals import Stop, leave_if_told
 
 
-def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strategy) -> int:
-    """Writes what every teacher says of every training example that is not in the cache yet.
+def label(
+    experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strategy, stop: Stop = ()
+) -> int:
+    """Writes what every teacher says of every example to train on that is not in the cache yet.
 
-    A teacher reads the texts with its own tokenizer, so its vocabulary may be another than the
-    student's. Killed, the same call goes on where it was.
+    These are the examples that `data.folds` and `data.subsets` leave. A teacher reads the texts with its
+    own tokenizer, so its vocabulary may be another than the student's. Killed, the same call goes on
+    where it was.
 
     Args:
         experiment: The student's.
         cache_dir: Folder of the cache.
         strategy: The distribution strategy.
+        stop: Signals that came; not empty means to leave after the part under way.
 
     Returns:
         How many examples were labelled, over all teachers and tasks.
 
     Raises:
         UserError: A teacher is missing or of another task, a file is bad, or the disk is full.
+        Interrupted: It was told to stop; what was labelled is in the cache.
     """
     settings = experiment.distillation
     if not settings.teachers:
@@ -54,16 +61,24 @@ def label(experiment: Experiment, cache_dir: Path, strategy: tf.distribute.Strat
         for name, task in taught.items():
             for split in _splits(task, settings.calibrated):
                 store = open_split(task, split, experiment.data, loaded.tokenizer)
+                used = store
+                if split == "train":
+                    used = open_train(task, experiment.data, loaded.tokenizer)
                 targets = SoftTargets(cache_dir, run, fingerprint, task, split, store.source)
-                labelled = targets.write(store, partial(_logits, runner, task))
-                total += labelled
+                items = targets.missing(store, used.uids)
+                labelled, count = 0, int(np.diff(store.item_offsets)[items].sum())
+                where = f"{run}: {name}/{split}"
+                with WorkProgress(f"{where}: labelled", count) as progress:
+                    leave_if_told(stop, f"{total:,} examples labelled in {cache_dir}")
+                    for more in targets.write(store, items, partial(_logits, runner, task)):
+                        labelled, total = labelled + more, total + more
+                        progress.advance(more)
+                        leave_if_told(stop, f"{total:,} examples labelled in {cache_dir}")
                 logging.info(
-                    "%s: %s/%s: %d of %d examples labelled now, in %s",
-                    run,
-                    name,
-                    split,
+                    "%s: %d of %d examples labelled now, in %s",
+                    where,
                     labelled,
-                    len(store),
+                    len(used),
                     targets.folder,
                 )
     return total

@@ -7,25 +7,26 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import yaml
 from absl import logging
 
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_dev
 from mtdnn_tf.distillation.averaging import averaged_logits
-from mtdnn_tf.distillation.cached import first_of_query
 from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.labelling import label
-from mtdnn_tf.distillation.recipe_file import Recipe, Settings, assignments
+from mtdnn_tf.distillation.recipe_file import MULTI_TASK, Recipe, Settings
 from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
 from mtdnn_tf.distillation.teaching import check_same_teachers
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import assignments
 from mtdnn_tf.predictions import write_predictions
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.checkpoint import epochs_evaluated
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
 from mtdnn_tf.training.finetuning import finetune_experiment, single_task
+from mtdnn_tf.training.signals import Stop, leave_if_told
 from mtdnn_tf.training.training import train
+from mtdnn_tf.yaml_file import read_yaml, yaml_text
 
 
 class RecipeRun:
@@ -49,6 +50,7 @@ class RecipeRun:
     def __init__(self, recipe: Recipe, workdir: Path, strategy: tf.distribute.Strategy) -> None:
         self.recipe, self.workdir = recipe, workdir
         self._strategy = strategy
+        self._stop: Stop = ()
         self._teachers = recipe.sections.teachers
         self.seeds = recipe.sections.student.seeds
         if RunDirectory(workdir).exists:
@@ -68,7 +70,7 @@ class RecipeRun:
 
     def teachers_of(self, variant: int, task: str) -> list[Path]:
         """The run directories of one variant as the teacher of a task, one a fold."""
-        name = "multi_task" if self._teachers.finetune is None else task
+        name = MULTI_TASK if self._teachers.finetune is None else task
         return [folder / name for folder in self._folders(variant)]
 
     def _folders(self, variant: int) -> list[Path]:
@@ -77,16 +79,20 @@ class RecipeRun:
             return [folder]
         return [folder / f"fold_{fold}" for fold in range(self._teachers.folds)]
 
-    def run(self) -> dict[str, list[int]]:
+    def run(self, stop: Stop = ()) -> dict[str, list[int]]:
         """Carries everything out.
+
+        Args:
+            stop: See `train`.
 
         Returns:
             Task name to the numbers of the variants that teach it, the best first.
 
         Raises:
             UserError: See `train`.
-            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+            Interrupted: It was told to stop, and the state was saved.
         """
+        self._stop = stop
         for seed in self.seeds:
             self._train(self.recipe.single(seed), self.single(seed))
         for number, variant in enumerate(self._teachers.variants):
@@ -94,7 +100,7 @@ class RecipeRun:
                 self._train_teacher(variant, fold, folder)
         kept = {task: self._best(task) for task in self._teachers.tasks}
         student = self._student(kept)
-        label(student, self.workdir / "soft_targets", self._strategy)
+        label(student, self.workdir / "soft_targets", self._strategy, stop)
         for task in kept:
             self._predict_together(student, task)
         for seed in self.seeds:
@@ -108,7 +114,7 @@ class RecipeRun:
             for task in self._teachers.tasks
             if self._teachers.folds is not None
         }
-        multi_task = folder / "multi_task"
+        multi_task = folder / MULTI_TASK
         self._train(self.recipe.experiment(folds, variant), multi_task)
         if self._teachers.finetune is None:
             return
@@ -131,7 +137,7 @@ class RecipeRun:
             return
         logging.info("training %s", workdir)
         keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
-        train(experiment, workdir, self._strategy)
+        train(experiment, workdir, self._strategy, self._stop)
 
     def score(self, variant: int, task: str) -> float:
         """A teacher's score on the dev splits of a task, the mean over its folds."""
@@ -164,11 +170,12 @@ class RecipeRun:
             run: teacher_fingerprint(run, settings.checkpoint) for run in settings.teachers[task]
         }
         names = self.ensemble() / f"{task}.yaml"
-        if names.is_file() and yaml.safe_load(names.read_text(encoding="utf-8")) == fingerprints:
+        if names.is_file() and read_yaml(names) == fingerprints:
             return
         (spec,) = (head for head in student.heads if head.name == task)
         answers = []
         for run in fingerprints:
+            leave_if_told(self._stop, f"all that is done is in {self.workdir}")
             keras.backend.clear_session()
             with self._strategy.scope():
                 member, loaded = load_member(run, settings.checkpoint)
@@ -177,6 +184,6 @@ class RecipeRun:
             runner = LogitsRunner(model, evaluation_shape(loaded.experiment), self._strategy)
             answers.append(runner.run([(of_split, store) for of_split, _, store in sources]))
         for (_, split, store), *of_runs in zip(sources, *answers, strict=True):
-            logits = averaged_logits(spec, of_runs, first_of_query(store)).numpy()
+            logits = averaged_logits(spec, of_runs, store.first_of_query).numpy()
             write_predictions(self.ensemble() / f"{task}_{split}.tsv", spec, store, logits)
-        names.write_text(yaml.safe_dump(fingerprints), encoding="utf-8")
+        names.write_text(yaml_text(fingerprints), encoding="utf-8")

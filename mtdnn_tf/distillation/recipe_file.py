@@ -5,23 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, StrictInt, model_validator
 
-from mtdnn_tf.config import Experiment
+from mtdnn_tf.config import Experiment, Seed
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment, set_key
-from mtdnn_tf.validation import validated
+from mtdnn_tf.experiment_file import assignments, build_experiment, set_key
+from mtdnn_tf.validation import Section, validated
 from mtdnn_tf.yaml_file import read_yaml
 
 Settings = dict[str, Any]  # Dotted key to value, on top of an experiment.
+MULTI_TASK = "multi_task"  # Folder of a multi-task teacher, beside those of its tasks' copies.
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TeachersRecipe(_Section):
+class TeachersRecipe(Section):
     """The teachers.
 
     Attributes:
@@ -38,8 +34,8 @@ class TeachersRecipe(_Section):
     variants: Annotated[tuple[Settings, ...], Field(min_length=1)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     finetune: Settings | None = {}
-    keep: Annotated[int, Field(ge=1)] = 3
-    folds: Annotated[int, Field(ge=2)] | None = None
+    keep: Annotated[StrictInt, Field(ge=1)] = 3
+    folds: Annotated[StrictInt, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -48,7 +44,7 @@ class TeachersRecipe(_Section):
         return self
 
 
-class StudentRecipe(_Section):
+class StudentRecipe(Section):
     """The student, and the single model that it is compared with.
 
     Attributes:
@@ -56,11 +52,11 @@ class StudentRecipe(_Section):
         settings: What the students' settings differ in from the experiment's, as dotted keys.
     """
 
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     settings: Settings = {}
 
 
-class RecipeSections(_Section):
+class RecipeSections(Section):
     """What a recipe's file has besides an experiment."""
 
     teachers: TeachersRecipe
@@ -87,7 +83,7 @@ class Recipe:
         Raises:
             UserError: One is wrong.
         """
-        tree = yaml.safe_load(yaml.safe_dump(self.tree))  # A copy all the way down.
+        tree = dict(self.tree)
         for assignment in assignments(*settings):
             set_key(tree, assignment)
         return build_experiment(tree, self.where)
@@ -125,15 +121,6 @@ class Recipe:
         return self.experiment(without, {"training.seed": seed})
 
 
-def assignments(*settings: Mapping[str, Any]) -> list[str]:
-    """Settings as `key=value` texts."""
-    return [
-        f"{key}={yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix('...')}"
-        for of_one in settings
-        for key, value in of_one.items()
-    ]
-
-
 def is_recipe(tree: Mapping[str, Any]) -> bool:
     """Whether a config tree is a recipe, not an experiment."""
     return "teachers" in tree
@@ -162,6 +149,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), data_dir: str | None 
     for name in sections.teachers.tasks:
         if name not in heads:
             raise UserError(f"{path}: teachers.tasks names {name!r}, which is not among the tasks")
+        if name == MULTI_TASK and sections.teachers.finetune is not None:
+            raise UserError(
+                f"{path}: teachers.tasks names {name!r}, which is where the copies to fine-tune are "
+                "taken from; rename the task"
+            )
     for variant in sections.teachers.variants:
         recipe.experiment(variant)
     recipe.experiment(sections.teachers.finetune or {})

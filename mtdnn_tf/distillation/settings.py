@@ -2,15 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, model_validator
 
-from mtdnn_tf.validation import LocalPath
+from mtdnn_tf.validation import LocalPath, Section
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 SoftLoss = Literal["soft_cross_entropy", "kl", "mse"]
 
 
-class SoftLossSettings(BaseModel):
+class SoftLossSettings(Section):
     """How a task learns from its teachers.
 
     The loss of an example is `hard_weight` times its hard loss plus `1 - hard_weight` times its soft
@@ -27,12 +27,10 @@ class SoftLossSettings(BaseModel):
             multiplied by T^2 (arXiv 1503.02531). Not used by `mse` and similarity tasks.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     hard_weight: Share = 0.5
     hard_weight_end: Share | None = None
     loss: SoftLoss = "soft_cross_entropy"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[StrictFloat, Field(gt=0)] = 1.0
 
 
 class DistillationSettings(SoftLossSettings):
@@ -59,8 +57,8 @@ class DistillationSettings(SoftLossSettings):
     checkpoint: Literal["best", "last"] = "best"
     targets: Literal["live", "cached", "auto"] = "auto"
     cache_dir: LocalPath | None = None
-    calibrated: bool = False
-    cross_fitted: bool = False
+    calibrated: StrictBool = False
+    cross_fitted: StrictBool = False
     tasks: dict[str, SoftLossSettings] = {}
 
     def of_task(self, name: str) -> SoftLossSettings:

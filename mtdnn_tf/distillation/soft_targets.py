@@ -4,26 +4,31 @@ A folder a teacher, task and split, `<task>-<split>-<hash>`:
 
 meta.json       the teacher, the task and the examples that the numbers are of
 uids.npy        [examples] str
-00000000.npy    [some, outputs] float32, the logits from that example on; the next file follows
+00000000.npy    [some, outputs] float32, the logits from that example on, not a number where an
+                example is not labelled; a file without labelled examples may be missing
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from mtdnn_tf.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 
-PART = 4096  # Items (see `TokenStore.item_offsets`) that a file holds, and a kill may cost.
+# Items (see `TokenStore.item_offsets`) that a file holds, and that are labelled at once: what a kill
+# costs. Files of four times as many, as there once were, are read as well.
+PART = 1024
 
 
 def teacher_fingerprint(workdir: str | Path, checkpoint: str) -> str:
@@ -35,10 +40,10 @@ def teacher_fingerprint(workdir: str | Path, checkpoint: str) -> str:
     directory = RunDirectory(workdir)
     experiment = directory.read_experiment()
     folder = directory.checkpoints / checkpoint
-    latest = tf.train.latest_checkpoint(str(folder))
-    if latest is None:
+    newest = next(iter(CheckpointFolder(folder).newest_first()), None)
+    if newest is None:
         raise UserError(f"no checkpoint in {folder}")
-    files = sorted(Path(latest).parent.glob(f"{Path(latest).name}.*"))
+    files = sorted(folder.glob(f"{newest.name}.[di]*"))
     files += [directory.path / name for name in ("vocab.txt", "tokenizer.json")]
     files += [directory.encoder / "config.json"]
     fields = {"name", "kind", "fields", "labels", "score_range", "ranking", "head", "san"}
@@ -88,35 +93,51 @@ class SoftTargets:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = cache_dir / f"{task.name}-{split}-{digest[:16]}"
 
-    def write(self, store: TokenStore, logits_of: Callable[[TokenStore], np.ndarray]) -> int:
-        """Labels what is not labelled yet, a part at a time.
+    def missing(self, store: TokenStore, uids: np.ndarray) -> np.ndarray:
+        """The items that are to be labelled, ascending: those of some examples without logits.
 
         Args:
-            store: The split as the teacher's tokenizer sees it.
+            store: The split, whole, as the teacher's tokenizer sees it.
+            uids: Of the examples that are wanted.
+
+        Raises:
+            UserError: A file of the cache is damaged.
+        """
+        unknown = np.isnan(self._logits(len(store))[:, 0]) & np.isin(store.uids, uids)
+        return np.flatnonzero(np.logical_or.reduceat(unknown, store.item_offsets[:-1]))
+
+    def write(
+        self, store: TokenStore, items: np.ndarray, logits_of: Callable[[TokenStore], np.ndarray]
+    ) -> Iterator[int]:
+        """Labels items, a part at a time.
+
+        Args:
+            store: As in `missing`.
+            items: What `missing` found.
             logits_of: Gives [examples, outputs] float32 for a store.
 
-        Returns:
-            How many examples were labelled now.
+        Yields:
+            How many examples were labelled, when they are saved.
 
         Raises:
             UserError: The cache cannot be written; what it has is kept.
         """
-        labelled = 0
-        items = len(store.item_offsets) - 1
+        offsets = store.item_offsets
+        logits = self._logits(len(store))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _save(self.folder / "uids.npy", np.asarray(store.uids))
-            for first in range(0, items, PART):
-                path = self._part(int(store.item_offsets[first]))
-                if path.exists():
-                    continue
-                part = store.subset(np.arange(first, min(first + PART, items)))
-                _save(path, logits_of(part))
-                labelled += len(part)
+            for start in range(0, len(items), PART):
+                now = items[start : start + PART]
+                examples = ranges(offsets[now], np.diff(offsets)[now])
+                logits[examples] = logits_of(store.subset(now))
+                for part in np.unique(now // PART):
+                    first, past = offsets[[part * PART, min((part + 1) * PART, len(offsets) - 1)]]
+                    _save(self.folder / f"{first:08d}.npy", logits[first:past])
+                yield len(examples)
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
         write_atomically(self.folder / "meta.json", json.dumps(self._meta, indent=2) + "\n")
-        return labelled
 
     def read(self, uids: np.ndarray) -> np.ndarray:
         """The teacher's logits of some examples.
@@ -132,29 +153,35 @@ class SoftTargets:
         """
         if not (self.folder / "meta.json").is_file():
             raise UserError(self._missing())
-        try:
+        with self._damage_told():
             known = np.load(self.folder / "uids.npy", allow_pickle=False)
-            parts = [np.load(path, allow_pickle=False) for path in self._parts()]
-            logits = np.concatenate(parts)
-            if len(logits) != len(known):
-                raise ValueError(f"{len(logits)} rows for {len(known)} examples")
+        rows = positions_of(uids, known)
+        logits = self._logits(len(known))[rows]
+        if (lacking := (known[rows] != uids) | np.isnan(logits[:, 0])).any():
+            raise UserError(
+                f"the soft targets {self.folder} lack the example {str(uids[lacking][0])!r} of "
+                f"{self._task.name}/{self._split}; label again"
+            )
+        return logits
+
+    def _logits(self, examples: int) -> np.ndarray:
+        """What there is, [examples, outputs] float32; not a number where there is nothing."""
+        logits = np.full([examples, self._task.output_size], np.nan, np.float32)
+        with self._damage_told():
+            for path in sorted(self.folder.glob("[0-9]*.npy")):
+                part = np.load(path, allow_pickle=False)
+                first = int(path.stem)
+                logits[first : first + len(part)] = part
+        return logits
+
+    @contextlib.contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"the soft targets {self.folder} are damaged ({error}); remove them and label again"
             ) from error
-        rows = positions_of(uids, known)
-        if (lacking := known[rows] != uids).any():
-            raise UserError(
-                f"the soft targets {self.folder} lack the example {uids[lacking][0]!r} of "
-                f"{self._task.name}/{self._split}"
-            )
-        return logits[rows]
-
-    def _part(self, first: int) -> Path:
-        return self.folder / f"{first:08d}.npy"
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.npy"))
 
     def _missing(self) -> str:
         """Why there is nothing to read: what there is of the same task is of something else."""

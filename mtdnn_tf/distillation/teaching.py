@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtdnn_tf.config import Experiment
+from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.splits import RunData
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.tokenizer import BertTokenizer
@@ -23,7 +24,7 @@ from mtdnn_tf.distillation.ensemble import (
     load_member,
 )
 from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.distillation.soft_targets import teacher_fingerprint
+from mtdnn_tf.distillation.soft_targets import PART, teacher_fingerprint
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import RunDirectory
@@ -274,24 +275,36 @@ class Teaching:
         total = self._workers.sum(np.nan_to_num(values) * known)
         return np.where(times > 0, total / np.maximum(times, 1), np.nan).astype(np.float32)
 
-    def end_epoch(self) -> bool:
-        """Puts the noted numbers in the teachers' place; whether anything changed.
+    def label_unseen(self, items: Mapping[str, np.ndarray]) -> Iterator[str]:
+        """Labels what later epochs see and the first did not, a part at a time.
 
-        What the first epoch did not see is labelled now.
+        To be called before `end_epoch`; after each part the state may be saved.
+
+        Args:
+            items: Task name to the items (see `TokenStore.item_offsets`) of later epochs.
+
+        Yields:
+            How far it has come, in words.
         """
+        if self._ensemble is None or not self.notes:
+            return
+        self._noted = {name: self._gathered(values) for name, values in self._noted.items()}
+        shape = evaluation_shape(self._experiment, self._strategy)
+        runner = LogitsRunner(self._ensemble, shape, self._strategy)
+        for name, store in self._taught_stores().items():
+            first = store.item_offsets[items[name]]
+            unseen = items[name][np.isnan(self._noted[name][first, 0])]
+            for start in range(0, len(unseen), PART):
+                now = unseen[start : start + PART]
+                examples = ranges(store.item_offsets[now], np.diff(store.item_offsets)[now])
+                (logits,) = runner.run([(self._tasks[name], store.subset(now))])
+                self._noted[name][examples] = logits
+                yield f"teachers of {name}: labelled {start + len(now):,} of {len(unseen):,}"
+
+    def end_epoch(self) -> bool:
+        """Puts the noted numbers in the teachers' place; whether anything changed."""
         if not self.notes:
             return False
-        self._noted = {name: self._gathered(values) for name, values in self._noted.items()}
-        unseen = {}
-        for name, store in self._taught_stores().items():
-            items = np.flatnonzero(np.isnan(self._noted[name][store.item_offsets[:-1], 0]))
-            if len(items):
-                unseen[name] = (self._tasks[name], store.subset(items))
-        if unseen and self._ensemble is not None:
-            shape = evaluation_shape(self._experiment, self._strategy)
-            runner = LogitsRunner(self._ensemble, shape, self._strategy)
-            for name, logits in zip(unseen, runner.run(list(unseen.values())), strict=True):
-                self._noted[name][np.isnan(self._noted[name][:, 0])] = logits
         self.save()
         self._use(StoredLogits(self._noted))
         self._noted, self._ensemble = {}, None

@@ -109,6 +109,10 @@ class BertEncoder(layers.Layer):
       (from 0), `position_ids` counts an example's tokens from 0, `grid` holds the index of each
       token (-1 = padding), `first_slot` the index of each `[CLS]` in the flat tokens.
 
+    An example may be several windows, each of which is what is called an example above, and which
+    come one after another. Then either form has `windows` `[examples] int32` too, how many windows
+    each example has, and `examples` below is the mean over them.
+
     Returns a dict of
     * `sequence`: the last layer's vectors, `[rows, length, hidden]` or `[tokens, hidden]`, unless the
       call says that they are not wanted;
@@ -198,9 +202,9 @@ class BertEncoder(layers.Layer):
             slots = inputs["first_slot"]
             wanted = FirstTokens(slots, token_owners(inputs))
             first = last(tokens, layout=wanted, seed=seed, training=training)
-            return {"examples": self._vectors(first)}
+            return {"examples": average_windows(self._vectors(first), inputs)}
         tokens = last(tokens, layout=layout, seed=seed, training=training)
-        examples = self._pool(tokens, inputs)
+        examples = average_windows(self._pool(tokens, inputs), inputs)
         if not sequence:
             return {"examples": examples}
         if packed:
@@ -235,6 +239,23 @@ class BertEncoder(layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Builds an encoder from `get_config`."""
         return super().from_config(config | {"config": BertConfig(**config["config"])})
+
+
+def average_windows(vectors: KerasTensor, inputs: dict[str, KerasTensor]) -> KerasTensor:
+    """The mean of the vectors of each example's windows, `[examples, hidden]`; of none, 0.
+
+    Args:
+        vectors: One a window, `[windows, hidden]`.
+        inputs: The batch; without `windows` in it an example is one window.
+    """
+    if "windows" not in inputs:
+        return vectors
+    count = ops.expand_dims(inputs["windows"], 1)
+    past = ops.cumsum(count, axis=0)
+    number = ops.arange(ops.shape(vectors)[0], dtype="int32")
+    member = ops.logical_and(ops.less_equal(past - count, number), ops.less(number, past))
+    total = ops.matmul(ops.cast(member, "float32"), ops.cast(vectors, "float32"))
+    return ops.cast(total / ops.cast(ops.maximum(count, 1), "float32"), vectors.dtype)
 
 
 def packed_layout(example_ids: KerasTensor) -> AttentionLayout:

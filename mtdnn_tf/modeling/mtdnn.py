@@ -26,6 +26,7 @@ def build_mtdnn(
     rows: int | None = None,
     length: int | None = None,
     examples: int | None = None,
+    windows: bool = False,
 ) -> keras.Model:
     """Builds the functional model of MT-DNN (arXiv 1901.11504).
 
@@ -47,6 +48,7 @@ def build_mtdnn(
         rows: Static number of rows, where it is known (packed form).
         length: Static number of slots of a row, where it is known (packed form).
         examples: Static number of examples, where it is known.
+        windows: Whether an example may be several windows.
 
     Raises:
         ValueError: Two tasks share a name, or the encoder given is not as the arguments say.
@@ -59,7 +61,7 @@ def build_mtdnn(
     _check_encoder(encoder, config, pooling, dtype)
     inputs = {
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
-        for name, shape in input_shapes(form, rows, length, examples).items()
+        for name, shape in input_shapes(form, rows, length, examples, windows).items()
     }
     encoded = encoder(inputs, sequence=any(task.head == "san" for task in tasks))
     shared = heads or {}
@@ -112,15 +114,20 @@ def input_shapes(
     rows: int | None = None,
     length: int | None = None,
     examples: int | None = None,
+    windows: bool = False,
 ) -> dict[str, tuple[int | None, ...]]:
     """Names and shapes of a form's input tensors, all int32 (None: not known in advance)."""
+    shapes: dict[str, tuple[int | None, ...]]
     if form == "packed":
         names = ("token_ids", "type_ids", "position_ids", "example_ids")
-        return dict.fromkeys(names, (rows, length)) | {"first_slot": (examples,)}
-    if form == "ragged":
+        shapes = dict.fromkeys(names, (rows, length))
+    elif form == "ragged":
         names = ("token_ids", "type_ids", "position_ids", "row_ids")
-        return dict.fromkeys(names, (None,)) | {"grid": (examples, None), "first_slot": (examples,)}
-    raise ValueError(f"form must be packed or ragged, not {form!r}")
+        shapes = dict.fromkeys(names, (None,)) | {"grid": (examples, None)}
+    else:
+        raise ValueError(f"form must be packed or ragged, not {form!r}")
+    of_examples = ("first_slot", "windows") if windows else ("first_slot",)
+    return shapes | dict.fromkeys(of_examples, (examples,))
 
 
 def encoder_of(model: keras.Model) -> BertEncoder:

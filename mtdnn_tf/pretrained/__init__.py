@@ -1,21 +1,26 @@
 """Pre-trained encoders: where they are found and how their weights are read."""
 
 from mtdnn_tf.pretrained.formats import (
-    check_vocab,
+    files_read,
+    find_pooling,
     licences,
     load_config,
     load_encoder_weights,
-    lower_case,
 )
 from mtdnn_tf.pretrained.resolver import resolve
+from mtdnn_tf.pretrained.source import describe_source
+from mtdnn_tf.pretrained.tokenizer import FolderTokenizer, read_tokenizer
 from mtdnn_tf.pretrained.weights import LoadReport
 
 __all__ = [
+    "FolderTokenizer",
     "LoadReport",
-    "check_vocab",
+    "describe_source",
+    "files_read",
+    "find_pooling",
     "licences",
     "load_config",
     "load_encoder_weights",
-    "lower_case",
+    "read_tokenizer",
     "resolve",
 ]

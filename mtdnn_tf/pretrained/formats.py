@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.modeling import BertConfig, BertEncoder
+from mtdnn_tf.modeling import BertConfig, BertEncoder, Pooling
 from mtdnn_tf.pretrained import google_tf1, huggingface, model_garden, tf_checkpoint
-from mtdnn_tf.pretrained.tensors import WEIGHTS
+from mtdnn_tf.pretrained.pooling import POOLING_FILE, pooling_of
+from mtdnn_tf.pretrained.tensors import WEIGHTS, weight_files
+from mtdnn_tf.pretrained.tokenizer_files import TOKENIZER_FILES
 from mtdnn_tf.pretrained.weights import LoadReport
 
 _LICENCE = re.compile("(licen[cs]e|notice|copying)(?![a-z])", re.IGNORECASE)
@@ -22,7 +24,8 @@ class Format(NamedTuple):
         missing_files: Names of the files that a folder lacks.
         config_file: The file with the encoder's sizes.
         load_config: Reads it.
-        lower_case: Whether text is lower-cased before the vocabulary is used.
+        weight_files: The files with the weights.
+        has_pooler: Whether BERT's pooler is among them.
         load_encoder_weights: Copies the weights into an encoder of the folder's sizes.
     """
 
@@ -30,16 +33,18 @@ class Format(NamedTuple):
     missing_files: Callable[[Path], list[str]]
     config_file: Callable[[Path], Path]
     load_config: Callable[[Path], BertConfig]
-    lower_case: Callable[[Path], bool]
+    weight_files: Callable[[Path], list[Path]]
+    has_pooler: Callable[[Path], bool]
     load_encoder_weights: Callable[[BertEncoder, Path], LoadReport]
 
 
 HUGGING_FACE = Format(
-    "Hugging Face (config.json, model.safetensors or pytorch_model.bin, vocab.txt)",
+    "Hugging Face (config.json, model.safetensors or pytorch_model.bin, vocab.txt or tokenizer.json)",
     huggingface.missing_files,
     lambda folder: folder / huggingface.CONFIG_FILE,
     huggingface.load_config,
-    huggingface.lower_case,
+    weight_files,
+    huggingface.has_pooler,
     huggingface.load_encoder_weights,
 )
 GOOGLE_TF1 = Format(
@@ -47,7 +52,8 @@ GOOGLE_TF1 = Format(
     lambda folder: tf_checkpoint.missing_files(folder, google_tf1.CONFIG_FILE),
     lambda folder: folder / google_tf1.CONFIG_FILE,
     google_tf1.load_config,
-    tf_checkpoint.lower_case,
+    tf_checkpoint.weight_files,
+    google_tf1.has_pooler,
     google_tf1.load_encoder_weights,
 )
 MODEL_GARDEN = Format(
@@ -55,7 +61,8 @@ MODEL_GARDEN = Format(
     lambda folder: tf_checkpoint.missing_files(folder, model_garden.config_file(folder).name),
     model_garden.config_file,
     model_garden.load_config,
-    tf_checkpoint.lower_case,
+    tf_checkpoint.weight_files,
+    model_garden.has_pooler,
     model_garden.load_encoder_weights,
 )
 
@@ -117,13 +124,25 @@ def load_config(folder: str | Path) -> BertConfig:
     return format_of(folder).load_config(Path(folder))
 
 
-def lower_case(folder: str | Path) -> bool:
-    """Whether text is lower-cased before the vocabulary is used.
+def find_pooling(folder: str | Path) -> tuple[Pooling, str]:
+    """The pooling that a folder's encoder was made for, and what says so.
 
     Raises:
-        UserError: Nothing in the folder says.
+        UserError: It is one that is not supported, or a file can't be read.
     """
-    return format_of(folder).lower_case(Path(folder))
+    return pooling_of(Path(folder), format_of(folder).has_pooler)
+
+
+def files_read(folder: str | Path) -> list[Path]:
+    """The files of a folder that an encoder and its tokenizer are read from.
+
+    Raises:
+        UserError: The weights are not there.
+    """
+    folder, found = Path(folder), format_of(folder)
+    names = (*TOKENIZER_FILES, POOLING_FILE)
+    others = [found.config_file(folder), *(folder / name for name in names)]
+    return [*found.weight_files(folder), *(path for path in others if path.is_file())]
 
 
 def load_encoder_weights(encoder: BertEncoder, folder: str | Path) -> LoadReport:
@@ -138,23 +157,3 @@ def load_encoder_weights(encoder: BertEncoder, folder: str | Path) -> LoadReport
             read; nothing is copied.
     """
     return format_of(folder).load_encoder_weights(encoder, Path(folder))
-
-
-def check_vocab(folder: str | Path) -> int:
-    """Returns the number of word pieces in `vocab.txt`.
-
-    Raises:
-        UserError: The file is missing, or its size is not `vocab_size` of the configuration.
-    """
-    folder = Path(folder)
-    path = folder / "vocab.txt"
-    try:
-        size = path.read_text("utf-8").removesuffix("\n").count("\n") + 1
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error})") from None
-    found = format_of(folder)
-    expected = found.load_config(folder).vocab_size
-    if size != expected:
-        name = found.config_file(folder).name
-        raise UserError(f"{path}: {size} word pieces; expected vocab_size {expected} ({name})")
-    return size

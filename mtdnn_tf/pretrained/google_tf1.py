@@ -14,7 +14,7 @@ from mtdnn_tf.modeling.config import HF_KEYS
 from mtdnn_tf.pretrained.config_file import bert_config, read_json
 from mtdnn_tf.pretrained.huggingface import EMBEDDINGS, LAYERS
 from mtdnn_tf.pretrained.tf_checkpoint import read_checkpoint
-from mtdnn_tf.pretrained.weights import Layout, LoadReport, load_weights
+from mtdnn_tf.pretrained.weights import POOLER, Layout, LoadReport, load_weights
 
 CONFIG_FILE = "bert_config.json"
 
@@ -50,6 +50,16 @@ def load_encoder_weights(encoder: BertEncoder, folder: Path) -> LoadReport:
         is_known=lambda name: bool(KNOWN.fullmatch(name)),
     )
     return load_weights(encoder, folder, tensors, layout)
+
+
+def has_pooler(folder: Path) -> bool:
+    """Whether the checkpoint has a pooler.
+
+    Raises:
+        UserError: The checkpoint can't be read.
+    """
+    tensors = read_checkpoint(folder)
+    return all(tensor_name(path) in tensors for path in POOLER)
 
 
 def tensor_name(path: str) -> str:

@@ -7,8 +7,9 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
 from mtdnn_tf.pretrained.config_file import bert_config, read_json
-from mtdnn_tf.pretrained.tensors import WEIGHTS, read_tensors
-from mtdnn_tf.pretrained.weights import Layout, LoadReport, Shape, load_weights
+from mtdnn_tf.pretrained.tensors import WEIGHTS, read_tensors, tensor_names
+from mtdnn_tf.pretrained.tokenizer_files import missing_vocab
+from mtdnn_tf.pretrained.weights import POOLER, Layout, LoadReport, Shape, load_weights
 
 CONFIG_FILE = "config.json"
 
@@ -50,27 +51,21 @@ def load_config(folder: str | Path) -> BertConfig:
 
 def missing_files(folder: Path) -> list[str]:
     """Names of the files that a folder lacks."""
-    missing = [name for name in (CONFIG_FILE, "vocab.txt") if not (folder / name).is_file()]
+    missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
+    missing += missing_vocab(folder)
     if not any((folder / name).is_file() for name in WEIGHTS):
         missing.append("model.safetensors (or pytorch_model.bin)")
     return missing
 
 
-def lower_case(folder: str | Path) -> bool:
-    """Whether text is lower-cased before the vocabulary is used.
+def has_pooler(folder: Path) -> bool:
+    """Whether the weights have a pooler.
 
-    `do_lower_case` of `tokenizer_config.json` decides; without it, everything is lower-cased but
-    models whose name says `cased`.
+    Raises:
+        UserError: A file can't be read.
     """
-    folder = Path(folder)
-    path = folder / "tokenizer_config.json"
-    if path.is_file() and isinstance(value := read_json(path).get("do_lower_case"), bool):
-        return value
-    config = folder / CONFIG_FILE
-    names = [part.lower() for part in folder.resolve().parts[-4:]]
-    if config.is_file():
-        names.append(str(read_json(config).get("_name_or_path", "")).lower())
-    return not any(re.search(r"(?<!un)cased", name) for name in names)
+    names = {_modern_name(name) for name in tensor_names(folder)}
+    return all(hf_name(path) in names for path in POOLER)
 
 
 def load_encoder_weights(encoder: BertEncoder, folder: str | Path) -> LoadReport:

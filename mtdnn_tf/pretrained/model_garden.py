@@ -9,7 +9,7 @@ graph of objects in the checkpoint is followed instead of names.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,19 +182,10 @@ class EncoderTensors(Mapping[str, np.ndarray]):
 
     def __init__(self, reader: CheckpointReader, encoder: BertEncoder) -> None:
         self._reader = reader
-        graph = ObjectGraph(reader)
-        found = graph.find("_embedding_layer/embeddings", "layer_with_weights-0/embeddings")
-        if found is None:
-            raise UserError(f"{reader.path}: holds no BertEncoder or BertEncoderV2 of Model Garden")
-        node, prefix = found
-        is_numbered = graph.follow(node, "layer_with_weights-0") is not None
-        ways = {
-            path: _way(path, encoder.config.num_layers if is_numbered else None)
-            for path in (*variable_paths(encoder), *POOLER)
-        }
-        self.names = {path: prefix + way for path, way in ways.items()}
-        keys = {self.names[path]: graph.key(graph.follow(node, way)) for path, way in ways.items()}
-        self._keys = {name: key for name, key in keys.items() if key is not None}
+        paths = (*variable_paths(encoder), *POOLER)
+        keys = _find_variables(reader, paths, encoder.config.num_layers)
+        self.names = {path: name for path, (name, _) in keys.items()}
+        self._keys = {name: key for name, key in keys.values() if key is not None}
         others = set(reader) - set(self._keys.values())
         self._keys |= {key.removesuffix(SUFFIX): key for key in sorted(others)}
 
@@ -209,6 +200,43 @@ class EncoderTensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def has_pooler(folder: Path) -> bool:
+    """Whether the encoder in the checkpoint has a pooler.
+
+    Raises:
+        UserError: The checkpoint can't be read, or holds no BERT encoder.
+    """
+    num_layers = load_config(folder).num_layers
+    found = _find_variables(read_checkpoint(folder), POOLER, num_layers)
+    return all(key is not None for _, key in found.values())
+
+
+def _find_variables(
+    reader: CheckpointReader, paths: Iterable[str], num_layers: int
+) -> dict[str, tuple[str, str | None]]:
+    """Finds the variables of the encoder in a checkpoint.
+
+    Args:
+        reader: An object-based checkpoint.
+        paths: Their paths in an encoder of ours.
+        num_layers: The encoder's number of blocks.
+
+    Returns:
+        From each path to the way to it from the root, and its key, None where it is not there.
+
+    Raises:
+        UserError: The checkpoint holds no BERT encoder.
+    """
+    graph = ObjectGraph(reader)
+    found = graph.find("_embedding_layer/embeddings", "layer_with_weights-0/embeddings")
+    if found is None:
+        raise UserError(f"{reader.path}: holds no BertEncoder or BertEncoderV2 of Model Garden")
+    node, prefix = found
+    is_numbered = graph.follow(node, "layer_with_weights-0") is not None
+    ways = {path: _way(path, num_layers if is_numbered else None) for path in paths}
+    return {path: (prefix + way, graph.key(graph.follow(node, way))) for path, way in ways.items()}
 
 
 def _way(path: str, num_layers: int | None) -> str:

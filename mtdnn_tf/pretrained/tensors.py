@@ -1,6 +1,5 @@
 """Named tensors of a Hugging Face folder, read without running anything in it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.pretrained.config_file import read_json
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
@@ -25,28 +25,68 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: No weights, or a file that can't be read.
     """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    tensors: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".bin":
+            tensors |= _read_torch(path)
+        elif path.suffix == ".safetensors":
+            tensors |= _read_safetensors(path)
+    return tensors
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """Names of all tensors of a folder; of safetensors only the heads of the files are read.
+
+    Raises:
+        UserError: As `read_tensors`.
+    """
+    names: set[str] = set()
+    for path in weight_files(folder):
+        if path.suffix == ".bin":
+            names |= _read_torch(path).keys()
+        elif path.suffix == ".safetensors":
+            names |= _safetensors_names(path)
+    return names
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a folder's weights, with the index of shards.
+
+    Raises:
+        UserError: There are none, or the index is broken.
+    """
+    single, index, pickled = (folder / name for name in WEIGHTS)
     if single.is_file():
-        return _read_safetensors(single)
+        return [single]
     if index.is_file():
-        tensors: dict[str, np.ndarray] = {}
-        for shard in _shards(index):
-            tensors |= _read_safetensors(folder / shard)
-        return tensors
-    if (folder / "pytorch_model.bin").is_file():
-        return _read_torch(folder / "pytorch_model.bin")
+        return [index, *_shards(index)]
+    if pickled.is_file():
+        return [pickled]
     raise UserError(f"{folder}: no model.safetensors or pytorch_model.bin")
 
 
-def _shards(index: Path) -> list[str]:
-    """Names of the shard files that an index lists."""
+def _shards(index: Path) -> list[Path]:
+    """The shard files that an index lists."""
+    values = read_json(index).get("weight_map")
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+        raise UserError(f"{index}: not an index of shards: expected weight_map, tensor to file")
+    names = sorted(set(values.values()))
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"{index}: shard {name!r} is not a file of this folder")
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index}: there is no {name}, which it names")
+    return [index.parent / name for name in names]
+
+
+def _safetensors_names(path: Path) -> set[str]:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: not an index of shards ({error})") from None
-    if outside := [name for name in names if Path(name).name != name]:
-        raise UserError(f"{index}: shard {outside[0]!r} is not a file of this folder")
-    return names
+        with safe_open(path, framework="numpy") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
 """Folders with a TensorFlow checkpoint: what Google's and Model Garden's have in common."""
 
-import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.pretrained.config_file import read_json
+from mtdnn_tf.pretrained.tokenizer_files import missing_vocab
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # Only object-based (TF2) checkpoints have it.
 
@@ -22,6 +24,10 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     Args:
         path: The checkpoint's prefix, such as `folder/bert_model.ckpt`.
 
+    Attributes:
+        path: As given.
+        shapes: Key to the shape of the tensor.
+
     Raises:
         UserError: It is no checkpoint; `[key]` raises it where a tensor can't be read.
     """
@@ -29,8 +35,8 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._reader = tf.train.load_checkpoint(str(path))
-            self._keys = dict.fromkeys(sorted(self._reader.get_variable_to_shape_map()))
+            self._reader = tf.train.load_checkpoint(self._plain(path))
+            self.shapes: dict[str, list[int]] = self._reader.get_variable_to_shape_map()
         except READ_ERRORS as error:
             raise UserError(f"{path}.index: not a readable checkpoint ({_line(error)})") from None
 
@@ -38,13 +44,22 @@ class CheckpointReader(Mapping[str, np.ndarray]):
         return np.asarray(self.raw(key), np.float32)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys  # Mapping's own would read the tensor.
+        return key in self.shapes  # Mapping's own would read the tensor.
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return iter(sorted(self.shapes))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.shapes)
+
+    def _plain(self, path: Path) -> str:
+        """The path under a name without what TensorFlow takes for a pattern, as in `run[1]`."""
+        if not set(str(path)) & set("[\\"):
+            return str(path)
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder)
+        (folder / "link").symlink_to(path.parent.absolute())
+        return str(folder / "link" / path.name)
 
     def raw(self, key: str) -> np.ndarray | bytes:
         """A tensor as it is stored; bytes for a string."""
@@ -59,7 +74,7 @@ class CheckpointReader(Mapping[str, np.ndarray]):
     @property
     def is_object_based(self) -> bool:
         """Whether `tf.train.Checkpoint` wrote it, and not TF1's `Saver`."""
-        return OBJECT_GRAPH in self._keys
+        return OBJECT_GRAPH in self.shapes
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -103,31 +118,21 @@ def missing_files(folder: Path, config_file: str) -> list[str]:
     path = find_checkpoint(folder)
     index = "bert_model.ckpt.index" if path is None else f"{path.name}.index"
     data = index.removesuffix("index") + "data-00000-of-00001"
-    missing = [name for name in (config_file, index, "vocab.txt") if not (folder / name).is_file()]
+    missing = [name for name in (config_file, index) if not (folder / name).is_file()]
+    missing += missing_vocab(folder)
     if path is not None and not list(folder.glob(f"{path.name}.data-*-of-*")):
         missing.append(data)
     return missing
 
 
-def lower_case(folder: Path) -> bool:
-    """Whether text is lower-cased before the vocabulary is used.
-
-    `do_lower_case` of `tokenizer_config.json` or `bert_config.json` decides; without it, whether
-    the folder's name says `uncased` or `cased`, as those of the releases do.
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder's checkpoint.
 
     Raises:
-        UserError: None of them says.
+        UserError: There is none.
     """
-    for path in (folder / "tokenizer_config.json", folder / "bert_config.json"):
-        if path.is_file() and isinstance(value := read_json(path).get("do_lower_case"), bool):
-            return value
-    name = folder.resolve().name.lower()
-    if match := re.search(r"(un)?cased", name):
-        return match[1] is not None
-    raise UserError(
-        f"{folder}: no file says do_lower_case, and the folder's name has neither 'uncased' nor "
-        "'cased'; set encoder.lower_case (of the converter: --lower_case) to true or false"
-    )
+    path = read_checkpoint(folder).path
+    return [path.with_name(f"{path.name}.index"), *folder.glob(f"{path.name}.data-*-of-*")]
 
 
 def _line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained.huggingface import CONFIG_FILE, hf_name
@@ -19,8 +20,7 @@ from mtdnn_tf.pretrained.weights import variable_paths
 def write_folder(
     output: Path,
     encoder: BertEncoder,
-    vocab_file: Path,
-    lower_case: bool,
+    tokenizer: BertTokenizer,
     leave_out: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Writes a folder that `transformers.BertModel` and `BertTokenizerFast` load.
@@ -30,8 +30,7 @@ def write_folder(
     Args:
         output: The folder; it must not exist.
         encoder: The encoder, built.
-        vocab_file: Its `vocab.txt`.
-        lower_case: Whether text is lower-cased before the vocabulary is used.
+        tokenizer: Its tokenizer; `max_length` is the encoder's, not this one's.
         leave_out: Paths of variables that are not written, such as those of an untrained pooler.
 
     Returns:
@@ -50,9 +49,10 @@ def write_folder(
     try:
         partial.mkdir(parents=True)
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-        shutil.copyfile(vocab_file, partial / "vocab.txt")
+        vocab = "".join(piece + "\n" for piece in tokenizer.vocab)
+        (partial / "vocab.txt").write_text(vocab, encoding="utf-8", newline="\n")
         _write_json(partial / CONFIG_FILE, encoder.config.to_hf_dict())
-        _write_json(partial / "tokenizer_config.json", _tokenizer(encoder.config, lower_case))
+        _write_json(partial / "tokenizer_config.json", _tokenizer(encoder.config, tokenizer))
         partial.rename(output)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {getattr(error, 'strerror', error)}") from error
@@ -76,11 +76,13 @@ def _stored(path: str, value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
 
 
-def _tokenizer(config: BertConfig, lower_case: bool) -> dict[str, object]:
+def _tokenizer(config: BertConfig, tokenizer: BertTokenizer) -> dict[str, object]:
     """What `tokenizer_config.json` says."""
     return {
         "tokenizer_class": "BertTokenizer",
-        "do_lower_case": lower_case,
+        "do_lower_case": tokenizer.lower_case,
+        "strip_accents": tokenizer.strip_accents,
+        "tokenize_chinese_chars": tokenizer.tokenize_chinese_chars,
         "model_max_length": config.max_position_embeddings,
     }
 

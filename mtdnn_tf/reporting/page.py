@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mtdnn_tf.bootstrap import Difference, paired_bootstrap
+from mtdnn_tf.config import limit_of
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.predictions import DevPredictions
@@ -139,6 +140,7 @@ def write_report(
         tasks=run.experiment.heads,
         metrics=list(_metrics(run)),
         comparisons=comparisons,
+        limit=limit_of(run.experiment.data.max_length, run.experiment.data.windows),
         sections=[_section(run, split, data_dir) for split in run.splits],
     )
     folder = output.with_name(output.stem if output.suffix else f"{output.name}_pictures")

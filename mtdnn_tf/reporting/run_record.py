@@ -84,7 +84,8 @@ class RunRecord:
         config: The text of `config.yaml`.
         loops: The records of training, in order.
         epochs: The records of dev metrics, in order.
-        best: The record of dev metrics with the best mean; None before the first.
+        best: The record of the best checkpoint's dev metrics; None before the first.
+        data: Task and split, as in `mood/train`, to what `data.json` says of it.
         splits: The dev splits with predictions.
 
     Raises:
@@ -97,11 +98,12 @@ class RunRecord:
         self.experiment: Experiment = directory.read_experiment()
         self.command = directory.read_command()
         self.config = directory.config_file.read_text(encoding="utf-8")
-        records = directory.read_metrics()
-        self.loops = [record for record in records if record["kind"] == "train"]
-        self.epochs = [record for record in records if record["kind"] == "dev"]
+        self.loops = directory.metrics.read("train")
+        self.epochs = directory.metrics.read("dev")
         self.best: dict[str, Any] | None = directory.best_dev() if self.epochs else None
-        self.splits = list(_splits(directory, self.experiment.heads))
+        data_file = directory.data_file
+        self.data: dict[str, Any] = directory.read_json(data_file) if data_file.exists() else {}
+        self.splits = list(_splits(directory, self.experiment.heads, self.data))
 
     def examples(self) -> dict[str, int]:
         """Task to how many examples it was trained on, each as often as it was seen."""
@@ -142,8 +144,9 @@ class RunRecord:
         return dict(zip(uids, zip(*rows.texts.values(), strict=True), strict=True))
 
 
-def _splits(directory: RunDirectory, tasks: Sequence[TaskSpec]) -> Iterator[Split]:
-    data = directory.read_json(directory.data_file) if directory.data_file.exists() else {}
+def _splits(
+    directory: RunDirectory, tasks: Sequence[TaskSpec], data: Mapping[str, Any]
+) -> Iterator[Split]:
     for task in tasks:
         for name in task.splits_like("dev"):
             path = _predictions_file(directory, task, name)

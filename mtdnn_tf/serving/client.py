@@ -2,8 +2,9 @@
 
     python -m mtdnn_tf.serving.client --server=localhost:8500 --task=rte --input=pairs.tsv
 
-The input is a TSV file, a .jsonl file, or `-`: standard input. With a header, or as JSON lines, it
-has the task's fields by name; without one the first text and, for a pair, the second.
+The input is a file of any format that mtdnn_tf.predict reads, or `-`: standard input. It has the task's
+fields by name; --columns tells other names; with --header=false it has the first text and, for a pair,
+the second.
 """
 
 import time
@@ -282,7 +283,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("server", None, "host:port (gRPC), or http://host:port.", required=True)
     flags.DEFINE_string("model", "default", "What the server calls the model.")
     flags.DEFINE_string("task", None, "Name of the task.", required=True)
-    cli.define_path("input", None, "FILE.tsv, FILE.jsonl, or - for stdin.", required=True)
+    cli.define_input_flags()
     cli.define_path("output", "-", "FILE.tsv, FILE.jsonl, or - for stdout.")
     flags.DEFINE_integer("version", None, "Version of the model; by default the newest.")
     flags.DEFINE_string("label", None, "Label of the version, such as stable.")
@@ -316,9 +317,9 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         client_certificate=values.client_certificate,
         batch_size=values.batch_size,
     )
-    with client, input_file(values.input) as path:
+    with client, input_file(values) as source:
         fields = client.fields_of(values.task)
-        rows = read_texts(values.task, fields, path)
+        rows = read_texts(values.task, fields, source)
         if set(rows.texts) == set(fields):
             encoded = {
                 name: np.array([text.encode() for text in texts], object)

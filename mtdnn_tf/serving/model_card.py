@@ -1,8 +1,10 @@
 """The page that goes with an exported model."""
 
 from importlib.metadata import version
+from typing import Any
 
-from mtdnn_tf.config import Experiment
+from mtdnn_tf.config import Experiment, limit_of
+from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.names import TOGETHER
@@ -42,21 +44,21 @@ it {precision}.
 {metrics}
 ## Training data
 
-| split | examples | SHA-256 of rows and settings |
-| --- | ---: | --- |
+| split | examples | cut | median length | longest | SHA-256 of rows and settings |
+| --- | ---: | ---: | ---: | ---: | --- |
 {data}
 ## Encoder and licence
 
-Started from {encoder}; texts are cut at {length} word pieces. The
+Started from {encoder}; texts are cut at {limit}. The
 licence of the encoder, and those of the data, apply to this model. {licence}
-"""
+{source}"""
 
 IN_8_BITS = "computes in bfloat16, and its matrices but for the embeddings are kept in 8 bits"
 
 
 def model_card(
     directory: RunDirectory,
-    experiment: Experiment,
+    loaded: MTDNN,
     name: str,
     number: int,
     checkpoint: str,
@@ -66,15 +68,16 @@ def model_card(
 
     Args:
         directory: The run directory.
-        experiment: Its experiment.
+        loaded: The model, in whatever precision.
         name: What the model is called.
         number: The version.
         checkpoint: Which of the run's: `best` or `last`.
         precision: What the encoder computes in here, or `int8`.
     """
+    experiment = loaded.experiment
     first = experiment.heads[0]
     values = ", ".join(f'"{field}": "..."' for field in first.fields)
-    start = experiment.init.run
+    source = directory.read_json(path) if (path := directory.source_file).is_file() else {}
     return CARD.format(
         name=name,
         number=number,
@@ -86,17 +89,37 @@ def model_card(
             for signature, texts in TOGETHER.items()
             if any(len(task.fields) == texts for task in experiment.heads)
         ),
-        metrics=_metrics(directory, checkpoint),
+        metrics=_metrics(directory, loaded, checkpoint),
         training_precision=experiment.training.precision,
         precision=IN_8_BITS if precision == "int8" else f"computes in {precision}",
         data="".join(
-            f"| {split} | {of_split['examples']:,} | `{of_split['key']}` |\n"
+            f"| {split} | {' | '.join(_counts(of_split))} | `{of_split['key']}` |\n"
             for split, of_split in directory.read_json(directory.data_file).items()
         ),
-        encoder=f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`",
-        length=experiment.data.max_length,
+        encoder=_encoder(experiment, source.get("commit")),
+        limit=limit_of(experiment.data.max_length, experiment.data.windows),
         licence=_licence(directory),
+        source=_files(source.get("files", {})),
     )
+
+
+def _counts(of_split: dict[str, Any]) -> list[str]:
+    """Examples, how many are cut, and lengths in tokens; nothing of what an older run did not note."""
+    keys = ("examples", "cut", "median_length", "longest")
+    return [f"{of_split[key]:,}" if key in of_split else "" for key in keys]
+
+
+def _encoder(experiment: Experiment, commit: str | None) -> str:
+    start = experiment.init.run
+    name = f"the run `{start}`" if start else f"`{experiment.encoder.pretrained}`"
+    return f"{name}, whose encoder is of commit `{commit}` of the hub" if commit else name
+
+
+def _files(files: dict[str, str]) -> str:
+    if not files:
+        return ""
+    rows = "".join(f"| `{name}` | `{digest}` |\n" for name, digest in files.items())
+    return f"\n| file of the encoder | SHA-256 |\n| --- | --- |\n{rows}"
 
 
 def _licence(directory: RunDirectory) -> str:
@@ -118,15 +141,18 @@ def _task_row(task: TaskSpec, experiment: Experiment) -> str:
     return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
 
 
-def _metrics(directory: RunDirectory, checkpoint: str) -> str:
-    if checkpoint != "best":
-        return "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=last`.\n"
-    dev = [record for record in directory.read_metrics() if record["kind"] == "dev"]
-    if not dev:
-        return "The run had no dev splits.\n"
+def _metrics(directory: RunDirectory, loaded: MTDNN, checkpoint: str) -> str:
     examples = directory.read_json(directory.data_file)
-    rows = ["| task | n | metric | percent |\n| --- | ---: | --- | ---: |\n"]
-    for task, splits in directory.best_dev()["metrics"].items():
+    if not any("/dev" in split for split in examples):
+        return "The run had no dev splits.\n"
+    dev = None
+    if checkpoint == "best" and loaded.checkpoint is not None:
+        dev = directory.dev_record(loaded.checkpoint)
+    if dev is None:
+        return f"Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint={checkpoint}`.\n"
+    rows = [f"After epoch {dev['epoch']}, step {dev['step']}:\n\n"]
+    rows.append("| task | n | metric | percent |\n| --- | ---: | --- | ---: |\n")
+    for task, splits in dev["metrics"].items():
         for split, metrics in splits.items():
             count = examples[f"{task}/{split}"]["examples"]
             for metric, value in metrics.items():

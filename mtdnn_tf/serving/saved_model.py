@@ -1,9 +1,10 @@
 """A trained model written as a SavedModel for tensorflow_model_server."""
 
+import errno
 import json
-import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from mtdnn_tf.serving.versions import versions
 from mtdnn_tf.serving.warmup import write_warmup
 
 ExportPrecision = Literal["float32", "bfloat16", "int8"]
+PATTERN_CHARACTERS = "*?[\\"  # In a path that TensorFlow reads variables from.
 
 
 def export(
@@ -50,37 +52,62 @@ def export(
 
     Raises:
         UserError: `int8` is to be frozen, the run cannot be loaded, the version is there already, or
-            the folder cannot be written.
+            the folder has a name that a model server cannot read or cannot be written.
     """
-    if version is None:
-        version = max(versions(export_dir), default=0) + 1
-    folder = export_dir / str(version)
-    if folder.exists():
-        raise UserError(f"{folder} is there already; choose another --version")
+    _check_path(export_dir)
+    if version is not None and (export_dir / str(version)).exists():
+        raise _there_already(export_dir / str(version))
     if precision == "int8" and freeze:
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
     loaded = in_precision(load(workdir, checkpoint), policy)
-    partial = export_dir / f".partial-{version}-{os.getpid()}"
+    partial = export_dir / f".partial-{uuid.uuid4().hex}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
         name = export_dir.resolve().name
         _save(loaded, partial, name, freeze=freeze, int8=precision == "int8")
-        card = model_card(
-            RunDirectory(workdir), loaded.experiment, name, version, checkpoint, precision
-        )
-        (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
         for path in licences(RunDirectory(workdir).encoder):
             shutil.copyfile(path, partial / f"ENCODER_{path.name}")
         batching = text_format.MessageToString(batching_parameters())
         (partial / BATCHING_FILE).write_text(batching, encoding="utf-8")
-        partial.rename(folder)
+        while True:
+            number = max(versions(export_dir), default=0) + 1 if version is None else version
+            card = model_card(RunDirectory(workdir), loaded, name, number, checkpoint, precision)
+            (partial / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+            if _renamed(partial, export_dir / str(number)):
+                return export_dir / str(number)
+            if version is not None:
+                raise _there_already(export_dir / str(version))
     except (OSError, tf.errors.OpError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0]
-        raise UserError(f"cannot write {folder}: {reason}") from error
+        raise UserError(f"cannot write in {export_dir}: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
+
+
+def _check_path(export_dir: Path) -> None:
+    """Raises a UserError for a folder that a SavedModel cannot be loaded from."""
+    for character in PATTERN_CHARACTERS:
+        if character in str(export_dir.absolute()):
+            raise UserError(
+                f"cannot export to {export_dir.absolute()}: a model server takes '{character}' in a "
+                "path for a pattern; choose another --export_dir"
+            )
+
+
+def _renamed(partial: Path, folder: Path) -> bool:
+    """Gives a version its name, unless another export has taken it in the meantime."""
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
+def _there_already(folder: Path) -> UserError:
+    return UserError(f"{folder} is there already; choose another --version")
 
 
 def _save(loaded: MTDNN, folder: Path, name: str, *, freeze: bool, int8: bool) -> None:

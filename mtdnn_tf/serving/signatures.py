@@ -6,14 +6,15 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from mtdnn_tf.data.tokenizer import Encoded
 from mtdnn_tf.loading import MTDNN
-from mtdnn_tf.modeling import BertEncoder, apply_head, encoder_of, heads_of, input_shapes
+from mtdnn_tf.modeling import BertEncoder, average_windows, encoder_of
+from mtdnn_tf.ragged import Kept, RaggedModel, ragged_features
 from mtdnn_tf.tasks.names import ENCODE, MIXED, TOGETHER, TOKENS
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import relevance_of
 
 Outputs = dict[str, tf.Tensor]
-Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
 TEXTS = ("sentence1", "sentence2")
 
 
@@ -39,17 +40,16 @@ class ServedModel:
     def __init__(self, loaded: MTDNN, *, freeze: bool = False, int8: bool = False) -> None:
         self._loaded, self._tokenizer = loaded, loaded.tokenizer
         self._encoder = encoder_of(loaded.model)
-        self._heads = heads_of(loaded.model)
         self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
-        self._encoded = _encoding(self._encoder, self._kept)
+        self._ragged = RaggedModel(loaded.model, self._kept)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
 
         * `<task>`: the task's own text fields, [n] string each.
         * `<task>_tokens`: `token_ids` [n, length] int32, `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`;
-          what comes after the last `[SEP]` of a row is padding, whatever it is. Needs no op of
-          tensorflow_text.
+          what comes after the last `[SEP]` of a row is padding, whatever it is; a row is one window.
+          Needs no op of tensorflow_text.
         * `serving_default`: rows of any tasks: `task`, `sentence1` and `sentence2` [n] string, the
           last not looked at for tasks over one text. Its outputs have room for the task with most
           classes; `score` is the probability of `label` where a task has labels.
@@ -73,31 +73,30 @@ class ServedModel:
         return found
 
     def _task(self, task: TaskSpec, *texts: tf.Tensor) -> Outputs:
-        return self._answer(task, ragged_features(*self._tokenizer.encode(*texts)))
+        return self._answer(task, self._features(self._tokenizer.encode(*texts)))
 
     def _tokens(self, task: TaskSpec, token_ids: tf.Tensor) -> Outputs:
         longest = self._encoder.config.max_position_embeddings
         ids, types = without_padding(token_ids, self._tokenizer.sep_id, longest)
         known = tf.reduce_all(
-            (ids.flat_values >= 0) & (ids.flat_values < self._encoder.config.vocab_size)
+            (ids.flat_values >= 0) & (ids.flat_values < self._tokenizer.vocab_size)
         )
         check = tf.debugging.Assert(known, ["token_ids: expected ids of the vocabulary"])
         (flat,) = _after([check], ids.flat_values)
-        return self._answer(task, ragged_features(ids.with_flat_values(flat), types))
+        windows = tf.ones([ids.nrows()], tf.int32) if self._ragged.has_windows else None
+        return self._answer(task, ragged_features(ids.with_flat_values(flat), types, windows))
+
+    def _features(self, encoded: Encoded) -> Outputs:
+        windows = tf.cast(encoded.windows, tf.int32) if self._ragged.has_windows else None
+        return ragged_features(encoded.token_ids, encoded.type_ids, windows)
 
     def _answer(self, task: TaskSpec, features: Outputs) -> Outputs:
         head = self._loaded.head(task.name)
-        return answers(head, self._logits([head], features)[head.name])
-
-    def _logits(self, heads: Sequence[TaskSpec], features: Outputs) -> Outputs:
-        encoded = self._encoded(features)
-        return {
-            head.name: apply_head(self._heads[head.name], encoded, features, training=False)
-            for head in heads
-        }
+        return answers(head, self._ragged.logits([head.name], features)[head.name])
 
     def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
-        logits = self._logits(tasks, ragged_features(*self._tokenizer.encode(*texts)))
+        names = [task.name for task in tasks]
+        logits = self._ragged.logits(names, self._features(self._tokenizer.encode(*texts)))
         return {
             f"{task.name}_{name}": value
             for task in tasks
@@ -105,12 +104,12 @@ class ServedModel:
         }
 
     def _encode(self, sentence1: tf.Tensor) -> Outputs:
-        features = ragged_features(*self._tokenizer.encode(sentence1))
-        encoded = self._encoded(features)
+        features = self._features(self._tokenizer.encode(sentence1))
+        encoded = self._ragged.encoded(features)
         tokens = tf.cast(encoded["sequence"], tf.float32)
         return {
-            "cls": tf.gather(tokens, features["first_slot"]),
-            "mean": tf.math.segment_mean(tokens, features["row_ids"]),
+            "cls": average_windows(tf.gather(tokens, features["first_slot"]), features),
+            "mean": average_windows(tf.math.segment_mean(tokens, features["row_ids"]), features),
             "pooled": tf.cast(encoded["examples"], tf.float32),
         }
 
@@ -135,7 +134,8 @@ class ServedModel:
             encoded = self._tokenizer.encode_mixed(sentence1, sentence2, is_pair)
         else:
             encoded = self._tokenizer.encode(sentence1)
-        logits = self._logits(self._loaded.experiment.heads, ragged_features(*encoded))
+        heads = [head.name for head in self._loaded.experiment.heads]
+        logits = self._ragged.logits(heads, self._features(encoded))
         return mixed_answers([self._loaded.head(name) for name in names], logits, number)
 
 
@@ -162,42 +162,6 @@ def _in_8_bits(kernel: keras.Variable) -> Callable[[], tf.Tensor]:
     whole = tf.Variable(tf.cast(tf.round(matrix / scale), tf.int8), trainable=False)
     scale = tf.Variable(scale, trainable=False)
     return lambda: tf.cast(tf.cast(whole, tf.float32) * scale, kernel.dtype)
-
-
-def _encoding(encoder: BertEncoder, kept: Sequence[Kept]) -> Callable[[Outputs], Outputs]:
-    """An encoder as one function that all signatures call, so that its graph is there once."""
-
-    def run(features: Outputs) -> Outputs:
-        values = [(variable, give()) for variable, give in kept]
-        with keras.StatelessScope(state_mapping=values):
-            return encoder(features, training=False)
-
-    shapes = input_shapes("ragged")
-    specs = {name: tf.TensorSpec(shape, tf.int32, name) for name, shape in shapes.items()}
-    return tf.function(run, autograph=False).get_concrete_function(specs)
-
-
-def ragged_features(token_ids: tf.RaggedTensor, type_ids: tf.RaggedTensor) -> dict[str, tf.Tensor]:
-    """The ragged form of `BertEncoder`'s input, in the graph.
-
-    Args:
-        token_ids: [n, (tokens)] int32, no row empty.
-        type_ids: The same of segment ids.
-    """
-    lengths = tf.cast(token_ids.row_lengths(), tf.int32)
-    first_slot = tf.cast(token_ids.row_starts(), tf.int32)
-    row_ids = tf.cast(token_ids.value_rowids(), tf.int32)
-    slots = tf.range(tf.size(row_ids))
-    position = tf.range(tf.maximum(tf.reduce_max(lengths), 0))  # The maximum of nothing is below 0.
-    inside = position < lengths[:, tf.newaxis]
-    return {
-        "token_ids": token_ids.flat_values,
-        "type_ids": type_ids.flat_values,
-        "position_ids": slots - tf.gather(first_slot, row_ids),
-        "row_ids": row_ids,
-        "grid": tf.where(inside, first_slot[:, tf.newaxis] + position, -1),
-        "first_slot": first_slot,
-    }
 
 
 def without_padding(

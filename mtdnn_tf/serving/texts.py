@@ -1,31 +1,31 @@
 """Files of texts for a task that a model server knows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from mtdnn_tf.data.inputs import has_names, read_inputs
+from mtdnn_tf.data.inputs import InputFile, read_inputs
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.tasks.spec import TaskSpec
 
 PLACES = ("sentence1", "sentence2")  # What fields are called that a file has in order, not by name.
 
 
-def read_texts(task: str, fields: Sequence[str], path: Path) -> Rows:
+def read_texts(task: str, fields: Sequence[str], source: InputFile) -> Rows:
     """Reads the texts of a file for a task.
 
     Args:
         task: Name of the task.
         fields: The names of its fields, in any order: a server does not say which is the first.
-        path: A TSV or JSONL file; see `mtdnn_tf.data.inputs.read_inputs`.
+        source: The file; see `mtdnn_tf.data.inputs.read_inputs`.
 
     Returns:
-        The rows, their texts under the task's fields where the file has these names, else under
-        those of `PLACES`.
+        The rows, their texts under the task's fields; under those of `PLACES` for a table without a
+        header, whose columns are in order.
 
     Raises:
         UserError: The file is missing or bad.
     """
-    names = tuple(fields) if has_names(path, list(fields)) else PLACES[: len(fields)]
+    in_order = source.header == "false" and not source.columns
+    names = PLACES[: len(fields)] if in_order else tuple(fields)
     return read_inputs(
         TaskSpec(
             name=task,
@@ -35,5 +35,5 @@ def read_texts(task: str, fields: Sequence[str], path: Path) -> Rows:
             metrics=("accuracy",),
             splits={},
         ),
-        path,
+        source,
     )

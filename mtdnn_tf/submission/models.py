@@ -190,8 +190,7 @@ def _best_runs(workdirs: Sequence[str]) -> dict[str, str]:
     for workdir in workdirs:
         run = RunDirectory(workdir)
         heads = run.read_experiment().heads
-        evaluated = any(record["kind"] == "dev" for record in run.read_metrics())
-        scores = run.best_dev()["scores"] if evaluated else {}
+        scores = run.best_dev()["scores"] if run.metrics.read("dev") else {}
         for task in heads:
             if task.name not in GLUE_TASKS:
                 continue

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtdnn_tf.data.sources import split_paths
+from mtdnn_tf.data.tables import open_table
 from mtdnn_tf.submission.answering import head_of
 from mtdnn_tf.submission.check import Report
 from mtdnn_tf.submission.formats import GLUE_FILES, GlueFile
@@ -57,16 +58,13 @@ def train_shares(of_one: GlueFile, glue_dir: Path) -> dict[str, float]:
         return {}
     spec = task.splits["train"]
     counts: Counter[str] = Counter()
-    # Line by line: MNLI's file has hundreds of megabytes.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
-        name = spec.column_of("label")
-        header = next(lines, "").rstrip("\r\n").split("\t") if spec.header else []
-        if name not in header and not isinstance(name, int):
+    with open_table(path, spec, f"task {task.name!r}") as table:
+        name, names = spec.column_of("label"), table.names or []
+        if name not in names and not isinstance(name, int):
             return {}
-        column = name if isinstance(name, int) else header.index(name)
-        for line in lines:
-            cells = line.rstrip("\r\n").split("\t")
-            if column < len(cells):
+        column = name if isinstance(name, int) else names.index(str(name))
+        for _, cells in table.rows:
+            if isinstance(cells, list) and column < len(cells):
                 counts[task.label_values.get(cells[column], cells[column])] += 1
     total = sum(counts[label] for label in task.labels)
     shares = [counts[label] / total for label in task.labels if total]

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-import yaml
-
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.validation import validated
+from mtdnn_tf.yaml_file import parse_yaml
 
 SourceName = Literal["files", "tfds"]
+WHOLE = {name for name, field in TaskSpec.model_fields.items() if field.is_required()}
 
 
 def builtin_tasks(source: SourceName = "files") -> dict[str, TaskSpec]:
@@ -32,7 +32,8 @@ def _read_suites(source: SourceName) -> Mapping[str, TaskSpec]:
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".yaml"):
             continue
-        for name, body in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+        suite_tree = parse_yaml(file.read_text(encoding="utf-8"), file.name)
+        for name, body in suite_tree.items():
             if name in tasks:
                 raise ValueError(f"suites/{file.name}: a second task is called {name}")
             suite = file.name.removesuffix(".yaml")
@@ -57,8 +58,10 @@ def resolve_task(
         name: A built-in task, or the name of the user's own.
         override: For a built-in task, fields to replace: `{dropout: 0.3}`. The keys of a split are
             replaced one by one (`{splits: {train: {file: mine.tsv}}}` keeps the columns), but for a
-            split that goes from a file to TFDS or back, and a split that is `None` is left out.
-            `source` goes before the argument. For a task of the user's own, all of its fields.
+            split that goes from a file to TFDS or back. `source` goes before the argument. For a
+            task of the user's own, all of its fields; and so for one that a run's config holds,
+            which has a `name` besides `kind`, `fields` and `splits`. A split that is `None` is left
+            out.
         where: What an error's message begins with, such as the config file.
         source: What a built-in task is read from, `files` or `tfds`.
 
@@ -71,7 +74,7 @@ def resolve_task(
         raise UserError(f"{where}: should be a mapping of fields to values, not {override!r}")
     if override.get("name", name) != name:
         raise UserError(f"{where}: name: should be {name!r} or left out, not {override['name']!r}")
-    if name in builtin_tasks():
+    if name in builtin_tasks() and not override.keys() >= WHOLE:
         override = dict(override)
         source = override.pop("source", source)
         if source not in get_args(SourceName):
@@ -85,7 +88,7 @@ def resolve_task(
             f"{where}: source is for built-in tasks; a split of your own says file: or tfds:"
         )
     elif "kind" in override or "splits" in override:
-        fields = dict(override)
+        fields = _merged({"splits": {}}, override)
     else:
         raise UserError(
             f"{where}: no built-in task has this name{did_you_mean(name, builtin_tasks())}"

@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.tasks.names import check_fields
 from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
+from mtdnn_tf.validation import Section
 
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[
@@ -30,10 +31,10 @@ HEAD_FIELDS = (
 )
 UNLABELLED = "unlabelled"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-Rate = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[StrictFloat, Field(ge=0, lt=1)]
 
 
-class RankingSettings(BaseModel):
+class RankingSettings(Section):
     """The relevance and the loss of a ranking task (arXiv 1901.11504, Eqs 5, 8 and 9).
 
     Attributes:
@@ -45,14 +46,12 @@ class RankingSettings(BaseModel):
             candidate: `error`, or `skip` it and report how many were left.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     activation: Literal["none", "sigmoid"] = "none"
-    gamma: Annotated[float, Field(gt=0)] = 1.0
+    gamma: Annotated[StrictFloat, Field(gt=0)] = 1.0
     incomplete_groups: OnBadRow = "error"
 
 
-class SANSettings(BaseModel):
+class SANSettings(Section):
     """The SAN head of a pair classification task; see `mtdnn_tf.modeling.heads.san`.
 
     Attributes:
@@ -64,15 +63,13 @@ class SANSettings(BaseModel):
             null is the task's `dropout`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: Annotated[int, Field(ge=1)] = 5
+    steps: Annotated[StrictInt, Field(ge=1)] = 5
     prediction_dropout: Rate = 0.1
     state_dropout: Rate | None = None
     memory_dropout: Rate | None = None
 
 
-class TaskSpec(BaseModel):
+class TaskSpec(Section):
     """A task of language understanding over one sentence, a pair, or a query with candidates.
 
     Splits are known by name: `train` is trained on, those that begin with `dev` are evaluated,
@@ -108,21 +105,19 @@ class TaskSpec(BaseModel):
             and unlabelled test splits.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     kind: TaskKind
     description: str = ""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
     labels: tuple[LabelName, ...] = ()
     label_values: dict[LabelText, LabelText] = {}
-    score_range: tuple[float, float] | None = None
+    score_range: tuple[StrictFloat, StrictFloat] | None = None
     ranking: RankingSettings | None = None
     metrics: tuple[MetricName, ...] = ()
     head: Literal["linear", "san"] = "linear"
     san: SANSettings | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    loss_weight: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Rate = 0.1
+    loss_weight: Annotated[StrictFloat, Field(gt=0)] = 1.0
     folder: str | None = None
     splits: dict[str, SplitSpec]
     predict_with: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
@@ -244,7 +239,7 @@ class TaskSpec(BaseModel):
             raise ValueError(
                 f"{where}.label: only test splits and {UNLABELLED} can be without labels"
             )
-        if not split.header and not split.is_jsonl:
+        if not split.header and not split.has_keys:
             for name in names:
                 if isinstance(split.column_of(name), str):
                     raise ValueError(f"{where}.{name}: without a header, give its 0-based position")

@@ -2,13 +2,32 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+
+from mtdnn_tf.validation import Section
 
 OnBadRow = Literal["error", "skip"]
+FileFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "arrow"]
+Quoting = Literal["none", "csv"]
+# What a file's name says of its format; before it may stand `.gz`'s own, for the text forms.
+SUFFIXES: dict[str, FileFormat] = {
+    ".tsv": "tsv",
+    ".txt": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+COMPRESSED = ".gz"
+TABLES: tuple[FileFormat, ...] = ("tsv", "csv")  # Their rows have cells; the others' have keys.
 
-# YAML reads an unquoted 0 as a number; a label is text.
+# Python code may give a number; a config's labels are read as text.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
 LabelName = Annotated[LabelText, AfterValidator(lambda text: _label_name(text))]
 TfdsName = Annotated[str, Field(pattern=r"^\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?$")]
@@ -32,46 +51,69 @@ def columns_in(column: str | int | None) -> tuple[str | int, ...]:
     return tuple(names) or (column,)
 
 
-class SplitSpec(BaseModel):
+def format_of(file: str) -> FileFormat:
+    """The format that a file's suffix says, whatever the case of its letters.
+
+    Raises:
+        ValueError: It says none; lists those that do.
+    """
+    name = file.lower().removesuffix(COMPRESSED)
+    suffix = PurePath(name).suffix
+    if suffix not in SUFFIXES or (
+        name != file.lower() and SUFFIXES[suffix] in ("parquet", "arrow")
+    ):
+        known = f"{', '.join(SUFFIXES)}, and the text forms with {COMPRESSED}"
+        raise ValueError(
+            f"{file}: its suffix says no known format; expected {known}; or say format:"
+        )
+    return SUFFIXES[suffix]
+
+
+class SplitSpec(Section):
     """Where the rows of one split are and how a row is laid out.
 
     Attributes:
         file: Path relative to the data directory, or absolute, or a list of them, read one after
-            another; `.jsonl` files hold one JSON object a line, every other file is tab separated
-            without quoting (a `"` is a character).
+            another. The suffix says the format: `.tsv` and `.txt` (tab separated, a `"` is a
+            character), `.csv`, `.jsonl` or `.ndjson` (an object a line), `.json` (an array of
+            objects, or JSON lines), `.parquet`, `.arrow` or `.feather`; the text forms also as `.gz`.
+        format: The format, whatever the suffix says: `tsv`, `csv`, `jsonl`, `json`, `parquet` or
+            `arrow`.
+        quoting: Of a table: `csv` reads cells in `"` as CSV does (RFC 4180), `none` takes a `"` for a
+            character. Null is `csv` for CSV files and `none` for TSV files.
         other_names: Where the one file may be as well, looked for in this order where it is not there.
         tfds: In place of `file`, a data set of TensorFlow Datasets, such as `glue/cola` or
             `glue/cola:2.0.0`, or a list of them. Its features are the columns.
         split: The split of `tfds`: `validation`, or a part of one, `train[:10%]`.
-        header: Whether the first line of a TSV file names its columns.
+        header: Whether the first row of a table (TSV, CSV) names its columns.
         columns: Maps a text field, `label` or `uid` to a column: a header name, a 0-based position
-            (TSV), or a key (JSONL). A text field or `label` that is not listed stands in the column
+            (in a table), or a key. A text field or `label` that is not listed stands in the column
             of its own name. Without `uid`, the 0-based number of the row is the uid. A split
             without labels (a test set) says `label: null`. A text field may be a template of
             several columns, `"{word}: {sentence}"`.
         skip_labels: What the source says in place of a label in rows that are to be left out, such
             as `-` in SNLI; they are counted in the log.
-        column_count: The exact number of columns of every row; by default the first line's.
+        column_count: The exact number of columns of every row of a table; by default the first's.
         optional: A missing file, or a split that a prepared data set of TFDS lacks, is a warning, not
             an error.
-        candidate_lists: For a ranking task over a `.jsonl` file: a row holds one query and the list
-            of its candidates, and `label` is the 0-based position of the right one, or a list of
-            them. Else a row is a query with one candidate.
+        candidate_lists: For a ranking task over rows with keys (JSON, Parquet): a row holds one query
+            and the list of its candidates, and `label` is the 0-based position of the right one, or a
+            list of them. Else a row is a query with one candidate.
         on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     file: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     other_names: tuple[str, ...] = ()
+    format: FileFormat | None = None
+    quoting: Quoting | None = None
     tfds: TfdsName | Annotated[tuple[TfdsName, ...], Field(min_length=1)] | None = None
     split: str | None = None
-    header: bool = True
-    columns: dict[str, str | Annotated[int, Field(ge=0)] | None] = {}
+    header: StrictBool = True
+    columns: dict[str, str | Annotated[StrictInt, Field(ge=0)] | None] = {}
     skip_labels: tuple[LabelText, ...] = ()
-    column_count: Annotated[int, Field(ge=1)] | None = None
-    optional: bool = False
-    candidate_lists: bool = False
+    column_count: Annotated[StrictInt, Field(ge=1)] | None = None
+    optional: StrictBool = False
+    candidate_lists: StrictBool = False
     on_bad_row: OnBadRow | None = None
 
     @property
@@ -84,10 +126,14 @@ class SplitSpec(BaseModel):
         """The data sets of TensorFlow Datasets, none where the rows are in files."""
         return (self.tfds,) if isinstance(self.tfds, str) else self.tfds or ()
 
+    def format_of(self, file: str) -> FileFormat:
+        """The format of one of the files."""
+        return self.format or format_of(file)
+
     @property
-    def is_jsonl(self) -> bool:
-        """Whether a row is a JSON object, not a line of a table."""
-        return bool(self.files) and all(file.endswith(".jsonl") for file in self.files)
+    def has_keys(self) -> bool:
+        """Whether the values of a row are known by keys, not by their place in a table."""
+        return any(self.format_of(file) not in TABLES for file in self.files)
 
     @property
     def has_labels(self) -> bool:
@@ -112,8 +158,13 @@ class SplitSpec(BaseModel):
             raise ValueError("needs either file or tfds")
         if self.other_names and not isinstance(self.file, str):
             raise ValueError("other_names are those of one file")
-        if len({file.endswith(".jsonl") for file in self.files}) > 1:
-            raise ValueError("file: .jsonl files do not go with others")
+        formats = {self.format_of(name) for name in (*self.files, *self.other_names)}
+        if len(formats) > 1:
+            raise ValueError(
+                f"file: expected files of one format, found {', '.join(sorted(formats))}"
+            )
+        if self.quoting is not None and not formats <= set(TABLES):
+            raise ValueError("quoting is for TSV and CSV files")
         if (self.tfds is None) != (self.split is None):
             raise ValueError("tfds and split go together, such as tfds: glue/cola, split: train")
         if self.skip_labels and not self.has_labels:
@@ -131,9 +182,9 @@ class SplitSpec(BaseModel):
             raise ValueError(
                 "a feature of tfds is known by its name: no positions, header or column_count"
             )
-        if self.is_jsonl and positions:
-            raise ValueError(f"columns: {positions[0]} is a position, but a .jsonl row has keys")
-        if self.is_jsonl and self.column_count is not None:
-            raise ValueError("column_count is for TSV files")
-        if self.candidate_lists and not self.is_jsonl:
-            raise ValueError("candidate_lists is for .jsonl files")
+        if self.has_keys and positions:
+            raise ValueError(f"columns: {positions[0]} is a position, but these rows have keys")
+        if self.has_keys and self.column_count is not None:
+            raise ValueError("column_count is for TSV and CSV files")
+        if self.candidate_lists and not self.has_keys:
+            raise ValueError("candidate_lists is for files whose rows have keys, such as .jsonl")

@@ -1,13 +1,23 @@
 """Checkpoints: raw variables by their path, written atomically, the last few and the best kept."""
 
-import re
-import shutil
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
+from mtdnn_tf.checkpoint_folder import CheckpointFolder, number_of
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.pretrained.tf_checkpoint import CheckpointReader
+
+Parts = Mapping[str, Mapping[str, tf.Variable]]  # Of a checkpoint: each one's variables by name.
+
+
+class OtherModelError(UserError):
+    """A checkpoint is whole, but of a model with other variables."""
 
 
 class Checkpoints:
@@ -36,28 +46,18 @@ class Checkpoints:
         writes: bool = True,
         average: dict[str, tf.Variable] | None = None,
     ) -> None:
-        self._writes = writes
-        self._model = raw_variables(model.variables)
-        parts = {"model": self._model, "state": state or {}}
+        self._writes, self._keep = writes, keep
+        self._model = {"model": raw_variables(model.variables)}
+        self._training = self._model | {"state": state or {}}
         if optimizer is not None:
-            parts["optimizer"] = raw_variables(optimizer.variables)
+            self._training["optimizer"] = raw_variables(optimizer.variables)
         if average is not None:
-            parts["average"] = average
-        self._training = tf.train.Checkpoint(**parts)
-        self._model_only = tf.train.Checkpoint(model=self._model)
-        self._folders = {"last": folder / "last", "best": folder / "best"}
-        self._last = tf.train.CheckpointManager(
-            self._training, str(self._folders["last"]), max_to_keep=keep
-        )
-        self._best = tf.train.CheckpointManager(
-            self._model_only, str(self._folders["best"]), max_to_keep=1
-        )
+            self._training["average"] = average
+        self._folders = {name: CheckpointFolder(folder / name) for name in ("last", "best")}
+        self._number = -1  # Of the state that was saved or restored last.
 
     def save(self, number: int) -> None:
         """Saves the whole training state, unless this very state is saved already.
-
-        TensorFlow does not replace a checkpoint of the same number atomically, so a number must
-        never come again with another state.
 
         Args:
             number: The state's number; grows with every change of the state.
@@ -65,50 +65,113 @@ class Checkpoints:
         Raises:
             UserError: It could not be written, such as on a full disk; earlier ones are untouched.
         """
-        self._save(self._last, number)
+        if number != self._number:
+            self._save("last", self._training, number, self._keep)
+        self._number = number
 
-    def save_best(self, step: int) -> None:
-        """Saves the model as the best so far, unless that of this step is saved already."""
-        self._save(self._best, step)
+    def save_best(self, step: int, dev: dict[str, Any] | None) -> None:
+        """Saves the model as the best so far.
 
-    def _save(self, manager: tf.train.CheckpointManager, number: int) -> None:
-        if not self._writes or (manager.latest_checkpoint or "").endswith(f"-{number}"):
+        Args:
+            step: Its updates.
+            dev: Its record of dev metrics, which is kept beside it; None without dev splits.
+
+        Raises:
+            UserError: As `save`.
+        """
+        self._save("best", self._model, step, 1, dev)
+
+    def _save(
+        self,
+        which: str,
+        parts: Parts,
+        number: int,
+        keep: int,
+        dev: dict[str, Any] | None = None,
+    ) -> None:
+        if not self._writes:
             return
+        folder = self._folders[which]
         try:
-            manager.save(checkpoint_number=number)
+            with folder.written(number, keep) as path:
+                tf.train.Checkpoint(**parts).write(str(path))
+                if dev is not None:
+                    path.with_suffix(".json").write_text(json.dumps(dev), encoding="utf-8")
         except (tf.errors.OpError, OSError) as error:
-            remove_unlisted(Path(manager.directory))
             reason = str(getattr(error, "message", error)).splitlines()[0]
-            before = "; the checkpoint before it is whole, and the same command goes on from there"
+            before = "; the last one before is whole, and the same command goes on from there"
             raise UserError(
-                f"cannot write the checkpoint {number} in {manager.directory}: {reason}"
-                f"{before if manager.latest_checkpoint else ''}"
+                f"cannot write the checkpoint {number} in {folder.path}: {reason}"
+                f"{before if self._folders['last'].newest_first() else ''}"
             ) from error
 
     def restore(self) -> bool:
-        """Restores the last training state; whether there was one.
+        """Restores the newest training state that is whole; whether there was any.
 
         Raises:
-            UserError: The checkpoint does not hold the variables of this model.
+            UserError: None can be read, or one does not hold the variables of this model.
         """
         for folder in self._folders.values() if self._writes else ():
-            remove_unlisted(folder)
-        if self._last.latest_checkpoint is None:
-            return False
-        _read(self._training, self._last.latest_checkpoint)
-        return True
+            folder.remove_partial()
+        path = read_newest(self._folders["last"], lambda path: _assign(path, self._training))
+        if path is not None:
+            self._number = number_of(path)
+        return path is not None
 
-    def restore_model(self, which: str = "best") -> None:
-        """Restores the model alone from the `best` or the `last` checkpoint.
+    def has_best(self) -> bool:
+        """Whether the best model is there and can be read."""
+        try:
+            return read_newest(self._folders["best"], self._read_model) is not None
+        except UserError as error:
+            logging.warning("%s", error)
+            return False
+
+    def _read_model(self, path: Path) -> None:
+        for _ in _values(path, self._model):
+            pass
+
+    def restore_model(self, which: str = "best") -> Path:
+        """Restores the model alone from the `best` or the `last` checkpoint, and says from which.
 
         Raises:
-            UserError: There is none, or its variables are not this model's.
+            UserError: There is none that can be read, or its variables are not this model's.
         """
-        path = tf.train.latest_checkpoint(str(self._folders[which]))
+        folder = self._folders[which]
+        path = read_newest(folder, lambda path: _assign(path, self._model))
         if path is None:
-            raise UserError(f"no checkpoint in {self._folders[which]}")
-        check_names(path, self._model)
-        _read(self._model_only, path)
+            raise UserError(f"no checkpoint in {folder.path}")
+        return path
+
+
+def read_newest(folder: CheckpointFolder, read: Callable[[Path], None]) -> Path | None:
+    """Reads the newest checkpoint that can be read, and warns if it is not the newest of all.
+
+    Args:
+        folder: Its folder.
+        read: Reads a checkpoint; a UserError says that it is damaged.
+
+    Returns:
+        Which it was; None if there is none.
+
+    Raises:
+        UserError: None can be read, or one is not of this model.
+    """
+    faults: dict[Path, UserError] = {}
+    # The folder is looked at again each time: a run that goes on may have replaced what was there.
+    while left := [path for path in folder.newest_first() if path not in faults]:
+        try:
+            read(left[0])
+        except OtherModelError:
+            raise
+        except UserError as error:
+            faults[left[0]] = error
+            continue
+        for fault in faults.values():
+            logging.warning("%s; %s is taken in its place", fault, left[0].name)
+        return left[0]
+    for fault in faults.values():
+        raise fault
+    return None
 
 
 def epochs_evaluated(folder: Path) -> int:
@@ -117,16 +180,10 @@ def epochs_evaluated(folder: Path) -> int:
     Raises:
         UserError: It cannot be read.
     """
-    path = tf.train.latest_checkpoint(str(folder / "last"))
-    if path is None:
-        return 0
-    try:
-        return int(
-            tf.train.load_variable(path, "state/epochs_evaluated/.ATTRIBUTES/VARIABLE_VALUE")
-        )
-    except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
+    found = tf.Variable(0, dtype=tf.int64)
+    parts = {"state": {"epochs_evaluated": found}}
+    read_newest(CheckpointFolder(folder / "last"), lambda path: _assign(path, parts))
+    return int(found.numpy())
 
 
 def raw_variables(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
@@ -137,57 +194,54 @@ def raw_variables(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
     return by_path
 
 
-def check_names(path: str, variables: dict[str, tf.Variable]) -> None:
-    """Compares the model part of a checkpoint with a model's variables.
+def _key(part: str, name: str) -> str:
+    """What a variable is called in a checkpoint."""
+    escaped = name.replace(".", "..").replace("/", ".S")
+    return f"{part}/{escaped}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def _name(key: str) -> str:
+    """The name of a variable without its part."""
+    return key.split("/")[1].replace(".S", "/").replace("..", ".")
+
+
+def _assign(path: Path, parts: Parts) -> None:
+    """Gives variables the values that they have in a checkpoint; raises as `_values`."""
+    for variable, value in _values(path, parts):
+        variable.assign(value)
+
+
+def _values(path: Path, parts: Parts) -> Iterator[tuple[tf.Variable, Any]]:
+    """Yields variables and the values that they have in a checkpoint.
+
+    Args:
+        path: The checkpoint.
+        parts: What is wanted of it.
 
     Raises:
-        UserError: Lists what is missing, unexpected, or of another shape.
+        OtherModelError: Lists what is missing, unexpected in the model, or of another shape.
+        UserError: It is damaged.
     """
-    pattern = re.compile(r"^model/(.+)/\.ATTRIBUTES/VARIABLE_VALUE$")
-    found = {}
-    for name, shape in _list_variables(path):
-        if match := pattern.match(name):
-            found[match.group(1).replace(".S", "/").replace("..", ".")] = shape
-    faults = [f"missing {name}" for name in variables if name not in found]
-    faults += [f"unexpected {name}" for name in found if name not in variables]
+    reader = CheckpointReader(path)
+    variables = {
+        _key(part, name): variable
+        for part, of_part in parts.items()
+        for name, variable in of_part.items()
+    }
+    shapes = reader.shapes
+    faults = [f"missing {_name(key)}" for key in variables if key not in shapes]
+    if "model" in parts:
+        unexpected = [key for key in shapes if key.startswith("model/") and key not in variables]
+        faults += [f"unexpected {_name(key)}" for key in unexpected]
     faults += [
-        f"{name} is {list(found[name])}, expected {variable.shape.as_list()}"
-        for name, variable in variables.items()
-        if name in found and list(found[name]) != variable.shape.as_list()
+        f"{_name(key)} is {shapes[key]}, expected {variable.shape.as_list()}"
+        for key, variable in variables.items()
+        if key in shapes and shapes[key] != variable.shape.as_list()
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise UserError(
+        raise OtherModelError(
             f"the checkpoint {path} is not of this model: {', '.join(faults[:5])}{more}"
         )
-
-
-def _list_variables(path: str) -> list[tuple[str, list[int]]]:
-    try:
-        return tf.train.list_variables(path)
-    except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
-
-
-def _read(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    try:
-        status = checkpoint.read(path)
-        status.assert_existing_objects_matched()
-        status.expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read the checkpoint {path}: {reason}") from error
-
-
-def remove_unlisted(folder: Path) -> None:
-    """Removes what a killed save left: files of checkpoints that the folder does not list."""
-    if not folder.is_dir():
-        return
-    state = tf.train.get_checkpoint_state(str(folder))
-    listed = {Path(path).name for path in state.all_model_checkpoint_paths} if state else set()
-    for path in folder.glob("ckpt-*"):
-        if path.is_dir():  # Where a save collects its parts.
-            shutil.rmtree(path)
-        elif path.name.split(".")[0] not in listed:
-            path.unlink()
+    for key, variable in variables.items():
+        yield variable, reader.raw(key)

@@ -18,6 +18,7 @@ from mtdnn_tf.config import Experiment, InitSettings, Subset
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.training.signals import Stop
 from mtdnn_tf.training.training import train
 
 PLAIN, MULTI_TASK = "plain", "multi_task"
@@ -83,17 +84,21 @@ class DomainAdaptation:
         self._sizes, self._samplings = tuple(sizes), samplings
         self._strategy = strategy or tf.distribute.get_strategy()
 
-    def run(self) -> list[Point]:
+    def run(self, stop: Stop = ()) -> list[Point]:
         """Trains what is not trained yet; writes `results.json`, `results.md` and `curves.png`.
+
+        Args:
+            stop: See `train`.
 
         Raises:
             UserError: See `train`; a part leaves no example of a label.
-            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+            Interrupted: It was told to stop, and the state was saved.
         """
         points = []
         for size in self._sizes:
             for start in (PLAIN, MULTI_TASK):
-                results = [self._train(start, size, seed) for seed in range(self._samplings)]
+                samplings = range(self._samplings)
+                results = [self._train(start, size, seed, stop) for seed in samplings]
                 examples, scores = zip(*results, strict=True)
                 points.append(Point(start, examples[0], scores))
         record = {
@@ -112,7 +117,7 @@ class DomainAdaptation:
              self._workdir / PLOT_FILE)  # fmt: skip
         return points
 
-    def _train(self, start: str, size: Subset, seed: int) -> tuple[int, float]:
+    def _train(self, start: str, size: Subset, seed: int, stop: Stop) -> tuple[int, float]:
         """Trains one run and returns its number of examples and its last dev score."""
         part = f"{size.count}" if size.count else f"{size.fraction:g}"
         workdir = self._workdir / start / part / f"sampling_{seed}"
@@ -128,9 +133,9 @@ class DomainAdaptation:
             }
         )
         keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
-        train(experiment, workdir, self._strategy)
+        train(experiment, workdir, self._strategy, stop)
         directory = RunDirectory(workdir)
-        last = next(r for r in reversed(directory.read_metrics()) if r["kind"] == "dev")
+        last = directory.metrics.read("dev")[-1]
         data = directory.read_json(directory.data_file)
         return data[f"{self._task.name}/train"]["examples"], last["scores"][self._task.name]
 

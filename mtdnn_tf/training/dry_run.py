@@ -10,6 +10,7 @@ import tensorflow as tf
 from mtdnn_tf.config import Experiment
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.run import TrainingRun
+from mtdnn_tf.training.setup import reproducible
 
 STEPS = 2  # After a first one, which is slow: it is traced.
 
@@ -23,7 +24,7 @@ def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = No
     Raises:
         UserError: Something the user gave is wrong.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, reproducible(experiment.training):
         run = TrainingRun(experiment, RunDirectory(folder), strategy)
         trainer = run.trainer()
         trainer.train(tf.constant(1))
@@ -34,7 +35,7 @@ def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = No
     parameters = sum(math.prod(variable.shape) for variable in run.model.trainable_variables)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
-        f"{run.describe()}\n"
+        f"{run.plan.describe()}\n"
         f"{parameters:,} parameters; {STEPS} steps taken: loss {losses}\n"
         f"{seconds:.2f} s a step, {seconds * run.plan.total_steps / 3600:.1f} hours for all without "
         f"evaluation; {peak:.1f} GiB of main memory at most"

@@ -1,7 +1,7 @@
 """Logits of every example of some sources, and the metrics of dev splits."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -30,7 +30,8 @@ def evaluation_shape(
         strategy: The strategy; by default the current one.
     """
     replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
-    return BatchShape(-(-experiment.batch.eval_rows // replicas), experiment.batch_length)
+    rows = -(-experiment.batch.eval_rows // replicas)
+    return BatchShape(rows, experiment.batch_length, experiment.data.windows > 1)
 
 
 class LogitsRunner:
@@ -86,13 +87,14 @@ class LogitsRunner:
         replicas = self._strategy.num_replicas_in_sync
         shape = _long_enough(self._shape, stores) if self._needs_queries else self._shape
 
-        def sizes(store: TokenStore) -> int:
-            return len(store.item_offsets) - 1 if self._needs_queries else len(store)
+        def offsets(store: TokenStore) -> np.ndarray:
+            """The windows of what has to share a row."""
+            return store.item_windows if self._needs_queries else store.window_offsets
 
         packed = pack_epoch(
-            [in_file_order([sizes(store) for store in stores])],
+            [in_file_order([len(offsets(store)) - 1 for store in stores])],
             [store.lengths for store in stores],
-            item_offsets=[store.item_offsets for store in stores] if self._needs_queries else None,
+            item_offsets=[offsets(store) for store in stores],
             rows=shape.rows * replicas,
             row_length=shape.length,
             most_in_row=shape.most_in_row,
@@ -127,12 +129,12 @@ def _long_enough(shape: BatchShape, stores: Sequence[TokenStore]) -> BatchShape:
     """The shape with rows that hold every query with all its candidates."""
     length = shape.length
     for store in stores:
-        candidates = np.diff(store.item_offsets)
-        tokens = np.diff(store.offsets[store.item_offsets])
+        windows = np.diff(store.item_windows)
+        tokens = np.diff(store.offsets[store.item_windows])
         length = max(
-            length, int(tokens.max(initial=0)), int(SLOTS_PER_EXAMPLE * candidates.max(initial=0))
+            length, int(tokens.max(initial=0)), int(SLOTS_PER_EXAMPLE * windows.max(initial=0))
         )
-    return BatchShape(shape.rows, length)
+    return replace(shape, length=length)
 
 
 def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:

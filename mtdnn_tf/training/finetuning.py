@@ -18,6 +18,7 @@ from mtdnn_tf.loading import load
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.dry_run import dry_run
 from mtdnn_tf.training.evaluation import evaluate
+from mtdnn_tf.training.signals import Stop, leave_if_told
 from mtdnn_tf.training.training import train
 
 Metrics = dict[str, dict[str, dict[str, float]]]
@@ -54,7 +55,7 @@ def finetune_experiment(
     Raises:
         UserError: There is no such run, or a setting is wrong.
     """
-    assignments = [*assignments, f"init.run={json.dumps(run)}"]
+    assignments = [*assignments, f"init.run={json.dumps(run, ensure_ascii=False)}"]
     if config is not None:
         RunDirectory(run).read_experiment()  # It has to be there.
         return load_experiment(config, assignments, data_dir)
@@ -114,32 +115,35 @@ class FineTuning:
             built = dry_run(single_task(self._experiment, task.name), self._strategy)
             yield f"fine-tuning for {task.name}: {built}"
 
-    def run(self) -> FineTuningReport:
+    def run(self, stop: Stop = ()) -> FineTuningReport:
         """Trains every task's copy that is not trained yet, and compares.
+
+        Args:
+            stop: See `train`.
 
         Raises:
             UserError: See `train`.
-            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+            Interrupted: It was told to stop, and the state was saved.
         """
         for task in self._tasks:
             logging.info("fine-tuning for %s in %s", task.name, self._workdir / task.name)
             keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
-            train(
-                single_task(self._experiment, task.name), self._workdir / task.name, self._strategy
-            )
-        report = self._compare()
+            experiment = single_task(self._experiment, task.name)
+            train(experiment, self._workdir / task.name, self._strategy, stop)
+        report = self._compare(stop)
         write_atomically(
             self._workdir / REPORT_FILE,
             json.dumps({"init_from": self._experiment.init.run, **asdict(report)}, indent=2) + "\n",
         )
         return report
 
-    def _compare(self) -> FineTuningReport:
+    def _compare(self, stop: Stop) -> FineTuningReport:
         before: Metrics = {}
         after: Metrics = {}
         examples: dict[str, dict[str, int]] = {}
         for task in self._tasks:
             for metrics, run in ((before, self._experiment.init.run), (after, None)):
+                leave_if_told(stop, f"all copies are trained in {self._workdir}")
                 keras.backend.clear_session()  # Not in the scope, which would be lost with it.
                 with self._strategy.scope():
                     loaded = load(run or self._workdir / task.name)

@@ -46,7 +46,6 @@ class TrainingProgress:
         console: Console | None = None,
         quiet: bool = False,
     ) -> None:
-        # Bound to today's stdout: Orbit's own prints are sent elsewhere while it trains.
         self.console = console or Console(file=sys.stdout, quiet=quiet)
         self._total = total_steps
         self._clock: tuple[int, float] | None = None  # From the first loop, which traces, on.
@@ -125,6 +124,42 @@ class TrainingProgress:
                 self.console.print(item, markup=False, highlight=False, soft_wrap=True)
             else:
                 self.console.print(item)
+
+
+class WorkProgress:
+    """How many of some examples are done: a bar on a terminal, a line each time elsewhere.
+
+    Args:
+        what: What is done with them, and where.
+        total: Their number.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._done, self._total = what, 0, total
+        columns = (TextColumn("{task.description}", markup=False), BarColumn())
+        self._bar = Progress(*columns, TaskProgressColumn(), TimeRemainingColumn())
+        self._id = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Self:
+        if self._bar.console.is_terminal and self._total:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, examples: int) -> None:
+        """Shows that so many more are done."""
+        self._done += examples
+        self._bar.advance(self._id, examples)
+        if not self._bar.console.is_terminal:
+            line = f"{self._what} {self._done:,} of {self._total:,}"
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def metrics_table(

@@ -23,16 +23,19 @@ from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
-    seed_everything,
     uses_xla,
 )
 from mtdnn_tf.training.start import find_start
 from mtdnn_tf.training.trainer import Trainer
 from mtdnn_tf.training.workers import Workers
 
+NO_SCORE = -1e9  # Of a run without a best checkpoint.
+
 
 class TrainingRun:
     """Everything that a run holds in memory, restored from the last checkpoint if there is one.
+
+    To be made and used where the process is `reproducible`.
 
     Args:
         experiment: What to train.
@@ -40,7 +43,8 @@ class TrainingRun:
         strategy: The distribution strategy; by default the current one.
 
     Attributes:
-        experiment, directory: As given.
+        experiment: As given, with the pooling that `auto` came to.
+        directory: As given.
         strategy: As given, or the current one.
         is_new: Whether there was no run in the directory.
         workers: All processes of the run.
@@ -60,22 +64,24 @@ class TrainingRun:
         directory: RunDirectory,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        self.experiment, self.directory = experiment, directory
+        self.directory = directory
         self.strategy = strategy or tf.distribute.get_strategy()
         self.workers = workers = Workers(self.strategy)
         self._settings = settings = experiment.training
-        seed_everything(settings)
-        self.is_new = not self._is_there()
+        self.is_new = not self._is_there(experiment)
         if self.is_new:
             if workers.is_chief:
                 directory.make_room()
             start = find_start(experiment)
             config, self._tokenizer = start.config, start.tokenizer
-            self._licences = start.licences
+            self._start = start
+            pooling = start.pooling
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
             self._tokenizer = BertTokenizer.load(directory.path)
+            pooling = directory.read_experiment().encoder.settled_pooling
+        self.experiment = experiment = experiment.with_pooling(pooling)
         self.data = workers.chief_first(
             lambda: open_run_data(
                 experiment.heads,
@@ -92,9 +98,10 @@ class TrainingRun:
             self.model = build_mtdnn(
                 config,
                 experiment.heads,
-                pooling=experiment.encoder.pooling,
+                pooling=pooling,
                 dtype=settings.precision,
                 recompute=settings.recompute,
+                windows=experiment.data.windows > 1,
             )
             self.schedule = learning_rate_schedule(settings, self.plan.total_steps)
             self._optimizer = build_optimizer(settings, self.schedule)
@@ -105,7 +112,7 @@ class TrainingRun:
             self.state = {
                 "step": counter(tf.int64, 0),
                 "epochs_evaluated": counter(tf.int64, 0),
-                "best_score": counter(tf.float64, -1e9),
+                "best_score": counter(tf.float64, NO_SCORE),
             }
         self.checkpoints = Checkpoints(
             directory.checkpoints,
@@ -117,6 +124,8 @@ class TrainingRun:
             self.average.variables if self.average else None,
         )
         if self.is_new:
+            for note in start.notes:
+                logging.info("%s", note)
             logging.info("%s", start.fill(self.model))
             if self.average:
                 self.average.start()
@@ -138,13 +147,13 @@ class TrainingRun:
             )
             self.teaching.begin(self.count("epochs_evaluated"))
 
-    def _is_there(self) -> bool:
+    def _is_there(self, experiment: Experiment) -> bool:
         """Whether the directory holds a run; no worker goes on before all have looked.
 
         Raises:
             UserError: The workers do not share the directory, or were not given the same settings.
         """
-        settings = json.dumps(fixed_settings(self.experiment), sort_keys=True)
+        settings = json.dumps(fixed_settings(experiment), sort_keys=True)
         self.workers.check_same(settings, "the settings")
         there = self.workers.gather(self.directory.exists)
         if len(set(there)) > 1:
@@ -162,10 +171,13 @@ class TrainingRun:
             config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
-            for path in self._licences:
+            if source := self._start.source():
+                write_atomically(directory.source_file, json.dumps(source, indent=2) + "\n")
+            for path in self._start.licences:
                 shutil.copyfile(path, directory.encoder / path.name)
             self._tokenizer.save(directory.path)
             write_atomically(directory.data_file, json.dumps(self.data.summary(), indent=2))
+            directory.write_hashes()
         self.save()
         if self.workers.is_chief:
             directory.write_experiment(self.experiment)
@@ -186,10 +198,16 @@ class TrainingRun:
             raise UserError(
                 f"{directory.path} has a config.yaml but no checkpoint; choose another --workdir"
             )
+        if self.state["best_score"].numpy() > NO_SCORE and not self.checkpoints.has_best():
+            logging.warning(
+                "%s has lost its best checkpoint: only epochs still to come can take its place",
+                directory.path,
+            )
+            self.state["best_score"].assign(NO_SCORE)
         step, epochs = self.count("step"), self.count("epochs_evaluated")
         self.workers.check_same(f"{step} {epochs}", "the steps of the checkpoint")
         if self.workers.is_chief:
-            directory.rewind_metrics(step, epochs)
+            directory.metrics.rewind(step, epochs)
 
     def count(self, name: str) -> int:
         """The value of `step` or `epochs_evaluated`."""
@@ -222,15 +240,4 @@ class TrainingRun:
             pieces=plan.pieces,
             xla=uses_xla(self._settings),
             teaching=self.teaching,
-        )
-
-    def describe(self) -> str:
-        """The size of the run in a line."""
-        plan = self.plan
-        sizes = ", ".join(f"{name} {len(store):,}" for name, store in plan.stores.items())
-        among = f" on {plan.replicas} replicas" if plan.replicas > 1 else ""
-        return (
-            f"{len(plan.stores)} tasks, {sizes} training examples; {self._settings.epochs} epochs, "
-            f"{plan.total_steps} steps of {self.experiment.batch.rows} rows of "
-            f"{plan.shape.length} slots{among}"
         )

@@ -72,7 +72,7 @@ class RunLog:
         record = {"kind": "train", "step": step, "epoch": epoch} | output | {"loss": loss}
         if self._writes:
             timing = {"examples_per_second": speed, "seconds": seconds}
-            self._directory.append_metrics(record | timing)
+            self._directory.metrics.append(record | timing)
         output |= {"examples_per_second": speed}
         self.progress.update(
             step=step,
@@ -83,18 +83,28 @@ class RunLog:
             fill=fill,
         )
 
-    def epoch(self, result: DevResult, *, step: int, epoch: int) -> None:
+    def epoch(self, result: DevResult, *, step: int, epoch: int) -> dict[str, Any]:
         """Logs the dev metrics of an epoch, counted from 1, after `step` updates.
+
+        Returns:
+            Their record.
 
         Raises:
             UserError: The disk is full.
         """
-        if not self._writes:
-            return
-        record = {"kind": "dev", "step": step, "epoch": epoch, "metrics": result.metrics}
-        self._directory.append_metrics(record | {"scores": result.scores, "mean": result.mean})
-        title = f"epoch {epoch}: dev metrics, mean {100 * result.mean:.1f}"
-        self.progress.print(metrics_table(title, result.metrics, result.examples))
+        record = {
+            "kind": "dev",
+            "step": step,
+            "epoch": epoch,
+            "metrics": result.metrics,
+            "scores": result.scores,
+            "mean": result.mean,
+        }
+        if self._writes:
+            self._directory.metrics.append(record)
+            title = f"epoch {epoch}: dev metrics, mean {100 * result.mean:.1f}"
+            self.progress.print(metrics_table(title, result.metrics, result.examples))
+        return record
 
     def predictions(self, sources: Sequence[Source], result: DevResult) -> None:
         """Writes the dev predictions, a file a task and split.

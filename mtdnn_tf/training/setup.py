@@ -1,29 +1,49 @@
 """What a run is built from: seeds, the pretrained encoder, variables of the training state."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import config as process
 
 from mtdnn_tf.config import TrainingSettings
 
 NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
 
 
-def seed_everything(settings: TrainingSettings) -> None:
-    """Seeds new variables and dropout, and asks for deterministic kernels.
+@contextlib.contextmanager
+def reproducible(settings: TrainingSettings) -> Iterator[None]:
+    """Seeds Python, NumPy and TensorFlow, and has deterministic kernels while it lasts.
+
+    Both are the whole process's, other threads included. The seeds stay as they are.
 
     Determinism turns off XLA's search for the best kernel of a product on a GPU, and the one of
     Triton's that it then takes may not fit: "Too small divisible part of the contracting dimension".
     So products are left to cuBLAS, unless `XLA_FLAGS` says otherwise or names a file.
     """
     keras.utils.set_random_seed(settings.seed)
+    was_deterministic, flags = process.is_op_determinism_enabled(), os.environ.get("XLA_FLAGS")
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-        flags = os.environ.get("XLA_FLAGS", "")
-        names_a_file = flags.strip() and not flags.strip().startswith("-")
-        if not names_a_file and NO_TRITON.partition("=")[0] not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {NO_TRITON}".strip()
+        os.environ["XLA_FLAGS"] = _without_triton(flags or "")
+    try:
+        yield
+    finally:
+        if not was_deterministic:
+            process.disable_op_determinism()
+        if flags is None:
+            os.environ.pop("XLA_FLAGS", None)
+        else:
+            os.environ["XLA_FLAGS"] = flags
+
+
+def _without_triton(flags: str) -> str:
+    names_a_file = flags.strip() and not flags.strip().startswith("-")
+    if names_a_file or NO_TRITON.partition("=")[0] in flags:
+        return flags
+    return f"{flags} {NO_TRITON}".strip()
 
 
 def uses_xla(settings: TrainingSettings) -> bool:

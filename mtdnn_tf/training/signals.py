@@ -1,9 +1,15 @@
-"""Stopping on SIGTERM and Ctrl-C between two loops of steps, with the state saved."""
+"""Stopping on SIGTERM and Ctrl-C between two pieces of work, with the state saved.
+
+The handlers are a process's, so a binary installs them; what works is told by a `Stop`.
+"""
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
+
+# Signals that came; not empty means to save and leave.
+Stop = Sequence[signal.Signals]
 
 
 class Interrupted(Exception):
@@ -16,6 +22,20 @@ class Interrupted(Exception):
     def __init__(self, came: signal.Signals, saved: str) -> None:
         super().__init__(f"{came.name}: {saved}; the same command goes on from there")
         self.exit_code = 128 + came
+
+
+def leave_if_told(stop: Stop, saved: str) -> None:
+    """Leaves where a signal came.
+
+    Args:
+        stop: Signals that came.
+        saved: What is kept, and where.
+
+    Raises:
+        Interrupted: One did.
+    """
+    if stop:
+        raise Interrupted(stop[0], saved)
 
 
 @contextlib.contextmanager

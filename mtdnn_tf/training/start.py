@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.loading import load
-from mtdnn_tf.modeling import BertConfig, encoder_of, heads_of
+from mtdnn_tf.modeling import BertConfig, Pooling, encoder_of, heads_of
 from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 
@@ -27,12 +28,18 @@ class Start:
     Attributes:
         config: The encoder's configuration, with the experiment's dropout.
         tokenizer: The tokenizer.
+        pooling: What a head sees of an example.
+        notes: What was found out rather than given, a line each.
+        source: What there is to say of where the encoder came from; see `pretrained.describe_source`.
         fill: Copies the weights into a model of that configuration, and says what was copied.
         licences: The encoder's licence files.
     """
 
     config: BertConfig
     tokenizer: BertTokenizer
+    pooling: Pooling
+    notes: tuple[str, ...]
+    source: Callable[[], dict[str, Any]]
     fill: Callable[[keras.Model], str]
     licences: tuple[Path, ...]
 
@@ -44,20 +51,20 @@ def find_start(experiment: Experiment) -> Start:
         UserError: It is not there or broken, or does not fit the experiment.
     """
     if experiment.init.run is None:
-        return _from_pretrained(experiment, pretrained.resolve(experiment.encoder.pretrained))
+        wanted = experiment.encoder
+        return _from_pretrained(experiment, pretrained.resolve(wanted.pretrained, wanted.revision))
     return _from_run(experiment, RunDirectory(experiment.init.run))
 
 
 def _from_pretrained(experiment: Experiment, folder: Path) -> Start:
     config = _with_dropout(experiment, pretrained.load_config(folder))
     _check_positions(experiment, config, folder)
-    pretrained.check_vocab(folder)
-    lower_case = experiment.encoder.lower_case
-    if lower_case is None:
-        lower_case = pretrained.lower_case(folder)
-    tokenizer = BertTokenizer.from_file(
-        folder / "vocab.txt", lower_case=lower_case, max_length=experiment.data.max_length
-    )
+    _check_segments(experiment, config, folder)
+    found = pretrained.read_tokenizer(folder, experiment.encoder.lower_case)
+    tokenizer = BertTokenizer(found.vocab, **found.settings, **experiment.data.cutting)
+    pooling, evidence = experiment.encoder.pooling, "encoder.pooling"
+    if pooling == "auto":
+        pooling, evidence = pretrained.find_pooling(folder)
 
     def fill(model: keras.Model) -> str:
         report = pretrained.load_encoder_weights(encoder_of(model), folder)
@@ -66,16 +73,28 @@ def _from_pretrained(experiment: Experiment, folder: Path) -> Start:
             f"{_names(report.missing)}, unexpected: {_names(report.unexpected)}"
         )
 
-    return Start(config, tokenizer, fill, pretrained.licences(folder))
+    return Start(
+        config,
+        tokenizer,
+        pooling,
+        (*found.notes, f"pooling: {pooling}, from {evidence}"),
+        lambda: pretrained.describe_source(
+            experiment.encoder.pretrained, folder, pretrained.files_read(folder)
+        ),
+        fill,
+        pretrained.licences(folder),
+    )
 
 
 def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
     before = directory.read_experiment()
     config = _with_dropout(experiment, pretrained.load_config(directory.encoder))
     _check_positions(experiment, config, directory.path)
-    if experiment.encoder.pooling != before.encoder.pooling:
+    _check_segments(experiment, config, directory.path)
+    pooling = before.encoder.settled_pooling
+    if experiment.encoder.pooling not in ("auto", pooling):
         raise UserError(
-            f"encoder.pooling is {experiment.encoder.pooling}, but {before.encoder.pooling} in the "
+            f"encoder.pooling is {experiment.encoder.pooling}, but {pooling} in the "
             f"run {directory.path} that this one starts from"
         )
     tokenizer = BertTokenizer.load(directory.path)
@@ -85,9 +104,7 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
             f"the run {directory.path} that this one starts from"
         )
     heads = _heads_taken(experiment, before, directory.path)
-    tokenizer = BertTokenizer(
-        tokenizer.vocab, lower_case=tokenizer.lower_case, max_length=experiment.data.max_length
-    )
+    tokenizer = BertTokenizer(tokenizer.vocab, **tokenizer.settings | experiment.data.cutting)
 
     def fill(model: keras.Model) -> str:
         source = load(directory.path, experiment.init.checkpoint)
@@ -101,7 +118,12 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
             f"new: {_names(new)}; left behind: {_names(left)}"
         )
 
-    return Start(config, tokenizer, fill, pretrained.licences(directory.encoder))
+    def source() -> dict[str, Any]:
+        file = directory.source_file
+        return directory.read_json(file) if file.is_file() else {}
+
+    licences = pretrained.licences(directory.encoder)
+    return Start(config, tokenizer, pooling, (), source, fill, licences)
 
 
 def _names(names: list[str] | tuple[str, ...]) -> str:
@@ -124,6 +146,15 @@ def _check_positions(experiment: Experiment, config: BertConfig, path: Path) -> 
         raise UserError(
             f"data.max_length {experiment.data.max_length} is over the "
             f"{config.max_position_embeddings} positions of the encoder {path}"
+        )
+
+
+def _check_segments(experiment: Experiment, config: BertConfig, path: Path) -> None:
+    pairs = [task.name for task in experiment.tasks.values() if len(task.fields) > 1]
+    if pairs and config.type_vocab_size < 2:
+        raise UserError(
+            f"tasks.{pairs[0]} is over two texts, but the encoder {path} knows one segment "
+            "(type_vocab_size 1); expected 2"
         )
 
 

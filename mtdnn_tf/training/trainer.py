@@ -1,7 +1,7 @@
 """The training step, as an Orbit trainer."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -14,12 +14,6 @@ from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.losses import example_losses, task_sums
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
-MODEL_INPUTS = ("token_ids", "type_ids", "position_ids", "example_ids", "first_slot")
-
-
-def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a batch that the model takes."""
-    return {name: batch[name] for name in MODEL_INPUTS}
 
 
 class Trainer(orbit.StandardTrainer):
@@ -134,7 +128,8 @@ class Trainer(orbit.StandardTrainer):
 
     def _piece(self, batch: dict[str, tf.Tensor]) -> tuple[list[Gradient], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            logits = self._model(model_inputs(batch), training=True)
+            inputs = {name: batch[name] for name in self._model.input}
+            logits = self._model(inputs, training=True)
             losses = self._losses(batch, logits)
             loss = self._scale_loss(tf.reduce_sum(batch["weight"] * losses))
         variables = self._model.trainable_variables

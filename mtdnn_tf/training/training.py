@@ -7,7 +7,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,38 @@ from mtdnn_tf.run_directory import RunDirectory
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluate, evaluation_shape
 from mtdnn_tf.training.run import TrainingRun
 from mtdnn_tf.training.run_log import RunLog
-from mtdnn_tf.training.signals import Interrupted, stop_signals
+from mtdnn_tf.training.setup import reproducible
+from mtdnn_tf.training.signals import Interrupted, Stop
 from mtdnn_tf.training.workers import Workers
 
 
 def train(
-    experiment: Experiment, workdir: Path, strategy: tf.distribute.Strategy | None = None
+    experiment: Experiment,
+    workdir: Path,
+    strategy: tf.distribute.Strategy | None = None,
+    stop: Stop = (),
 ) -> None:
-    """Trains, or goes on training, in a run directory.
+    """Trains, or goes on training, in a run directory; in any thread, one training at a time.
+
+    Of the process it changes the seeds of Python, NumPy and TensorFlow, which stay changed.
 
     Args:
         experiment: What to train.
         workdir: The run directory. Where it holds a run of the same experiment, that run goes on
             from its last checkpoint. Several workers share it; the chief alone writes it.
         strategy: The distribution strategy; by default the current one.
+        stop: Signals that came, as a list that grows (see `stop_signals`), or that a thread puts one
+            into: then the state is saved after the loop of steps under way.
 
     Raises:
         UserError: Something the user gave is wrong, the disk is full, or another worker is gone.
-        Interrupted: SIGTERM or Ctrl-C came to this or another worker, and the state was saved.
+        Interrupted: This or another worker was told to stop, and the state was saved.
     """
     directory = RunDirectory(workdir)
     strategy = strategy or tf.distribute.get_strategy()
     workers = Workers(strategy)
     lock = directory.locked() if workers.is_chief else contextlib.nullcontext()
-    with stop_signals() as stop, lock, workers.loss_of_one_told():
+    with lock, workers.loss_of_one_told(), reproducible(experiment.training):
         TrainingLoop(TrainingRun(experiment, directory, strategy)).run(stop)
 
 
@@ -63,18 +71,18 @@ class TrainingLoop:
         )
         self._controller: orbit.Controller  # Made by `run`, and again after an epoch of teachers.
 
-    def run(self, stop: Sequence[signal.Signals] = ()) -> None:
+    def run(self, stop: Stop = ()) -> None:
         """Trains to the end.
 
         Args:
-            stop: Signals that came; not empty means to save and leave after the loop under way.
+            stop: See `train`.
 
         Raises:
             UserError: The disk is full, or the loss is no longer a number.
-            Interrupted: SIGTERM or Ctrl-C came, and the state was saved.
+            Interrupted: It was told to stop, and the state was saved.
         """
         run = self._run
-        plan, path = run.plan, run.directory.path
+        path = run.directory.path
         if run.is_new:
             with _disk_errors(path):
                 run.begin()
@@ -82,20 +90,24 @@ class TrainingLoop:
         self._controller = self._new_controller()
         with self._log.progress, _disk_errors(path):
             while (epoch := run.count("epochs_evaluated")) < self._settings.epochs:
-                step, end_of_epoch = run.count("step"), int(plan.epoch_ends[epoch])
-                # The workers leave together, whichever of them the signal came to.
-                if came := max(run.workers.gather(stop[0] if stop else 0)):
-                    run.save()
-                    saved = f"saved at step {step} of {plan.total_steps} in {path}"
-                    raise Interrupted(signal.Signals(came), saved)
+                step, end_of_epoch = run.count("step"), int(run.plan.epoch_ends[epoch])
+                self._leave_if_told(stop)
                 if step == end_of_epoch:
-                    self._end_epoch(epoch)
+                    self._end_epoch(epoch, stop)
                 else:
                     self._train_loop(step, min(step + self._settings.steps_per_loop, end_of_epoch))
 
+    def _leave_if_told(self, stop: Stop) -> None:
+        """The workers leave together, whichever of them the signal came to."""
+        run = self._run
+        if came := max(run.workers.gather(stop[0] if stop else 0)):
+            run.save()
+            place = f"step {run.count('step')} of {run.plan.total_steps} in {run.directory.path}"
+            raise Interrupted(signal.Signals(came), f"saved at {place}")
+
     def _describe(self) -> None:
         run, show = self._run, self._log.progress.print
-        show(run.describe())
+        show(run.plan.describe())
         if run.count("epochs_evaluated") == self._settings.epochs:
             show(f"{run.directory.path} is trained already")
         elif run.count("step"):
@@ -103,6 +115,8 @@ class TrainingLoop:
 
     def _new_controller(self) -> orbit.Controller:
         run = self._run
+        # Orbit prints a line a loop, and the bar is ours.
+        orbit.controller.print = lambda line: None
         return orbit.Controller(
             trainer=run.trainer(),
             strategy=run.strategy,
@@ -115,8 +129,7 @@ class TrainingLoop:
     def _train_loop(self, step: int, end: int) -> None:
         run = self._run
         self._loop_start = time.monotonic()
-        with contextlib.redirect_stdout(None):  # Orbit prints a line a loop; the bar is ours.
-            self._controller.train(end, checkpoint_at_completion=False)
+        self._controller.train(end, checkpoint_at_completion=False)
         if run.average:
             run.average.update(end, end - step)
         every = self._settings.checkpoint_every_steps
@@ -136,12 +149,16 @@ class TrainingLoop:
             seconds=time.monotonic() - self._loop_start,
         )
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int, stop: Stop) -> None:
         """Evaluates, logs, and saves the best and the last checkpoint, in this order.
 
         Killed anywhere in between, the next process does it again from the same state.
         """
         run = self._run
+        if run.teaching is not None and run.teaching.notes:
+            for progress in run.teaching.label_unseen(run.plan.items_from(epoch + 1)):
+                self._log.progress.print(progress)
+                self._leave_if_told(stop)
         with run.average.in_place() if run.average else contextlib.nullcontext():
             self._evaluate(epoch)
         run.state["epochs_evaluated"].assign(epoch + 1)
@@ -157,17 +174,19 @@ class TrainingLoop:
         evaluates |= epoch + 1 == self._settings.epochs
         # Without dev splits the last epoch is the best.
         score = -math.inf if dev else float(epoch)
+        record = None
         if dev and evaluates:
             result = evaluate(self._runner, dev)
             score = result.mean
-            self._log.epoch(result, step=step, epoch=epoch + 1)
+            record = self._log.epoch(result, step=step, epoch=epoch + 1)
             if run.workers.is_chief:
                 summaries = self._controller.summary_manager
-                summaries.write_summaries({"dev": result.metrics | {"mean": result.mean}})
+                # Not within `dev`, whose names are those of tasks.
+                summaries.write_summaries({"dev": result.metrics, "dev_mean": result.mean})
                 summaries.flush()
         if score > run.state["best_score"].numpy():
             run.state["best_score"].assign(score)
-            run.checkpoints.save_best(step)
+            run.checkpoints.save_best(step, record)
             if dev:
                 self._log.predictions(dev, result)
 

@@ -1,6 +1,7 @@
 """This project's training step: its plan, its pipeline, its trainer."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mtdnn_tf.data.pipeline import as_dataset, batch_signature
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.modeling import BertConfig, build_mtdnn, encoder_of
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
-from mtdnn_tf.training.setup import counter, seed_everything, uses_xla
+from mtdnn_tf.training.setup import counter, reproducible, uses_xla
 from mtdnn_tf.training.strategy import build_strategy
 from mtdnn_tf.training.trainer import Trainer
 
@@ -45,7 +46,8 @@ class Runner:
         stores = stores_of(workload, tasks)
         rows = rows_of(workload, settings)
         experiment = build_experiment(tasks, length, rows, PRECISIONS[precision])
-        seed_everything(experiment.training)
+        self._lasting = ExitStack()
+        self._lasting.enter_context(reproducible(experiment.training))
         rates = {"hidden_dropout": dropout, "attention_dropout": dropout}
         config = BertConfig(**{**settings["config"], **rates})
         plan = TrainingPlan(experiment, stores, replicas)

@@ -1,0 +1,107 @@
+"""Few texts are run without empty slots, and answered as in a packed batch."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_ranking import ANSWERS
+from tiny import BAD, GOOD, sentence, write_experiment
+
+from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.distillation.ensemble import Member, RaggedEnsemble, build_ensemble
+from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.modeling import BertEncoder, build_mtdnn
+from mtdnn_tf.pretrained import load_config
+
+NAMES = ["mood", "same", "near", "answers"]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ragged")
+    path = write_experiment(folder, tasks={"answers": ANSWERS})
+    return load_experiment(path, ["tasks.same.head=san"])
+
+
+@pytest.fixture(scope="module")
+def models(experiment):
+    """What may be loaded, by name; the weights are random and large, so that answers differ."""
+    folder = experiment.encoder.pretrained
+    tokenizer = BertTokenizer.from_file(f"{folder}/vocab.txt", max_length=24)
+
+    def model(seed, precision="float32"):
+        keras.utils.set_random_seed(seed)
+        config = load_config(folder).model_copy(update={"initializer_range": 0.3})
+        return build_mtdnn(config, experiment.heads, dtype=precision)
+
+    tasks = {task.name: task for task in experiment.heads}
+    members = [Member(model(seed), tasks, f"run {seed}") for seed in (1, 2)]
+    ensemble = build_ensemble(members, tasks)
+    ragged = RaggedEnsemble(ensemble, members)
+    return {
+        "one model": MTDNN(members[0].model, experiment, tokenizer),
+        "an ensemble": MTDNN(ensemble, experiment, tokenizer, ragged),
+        "bfloat16": MTDNN(model(1, "mixed_bfloat16"), experiment, tokenizer),
+    }
+
+
+def examples(task, count, seed=0):
+    """Texts of any length, the empty one among them; two candidates or more of a question."""
+    rng = random.Random(seed)
+
+    def text():
+        return " ".join(sentence(rng, rng.choice([GOOD, BAD])) for _ in range(rng.randint(0, 3)))
+
+    questions = [text() for _ in range(-(-count // 3))]
+    pairs = [(questions[i // 3], text()) for i in range(count)]
+    return [pair[:1] if task == "mood" else pair for pair in pairs]
+
+
+def numbers(predictions):
+    return [list(p.probabilities.values()) if p.probabilities else p.score for p in predictions]
+
+
+def in_packed_batches(model, monkeypatch):
+    monkeypatch.setattr(model, "_takes_few", False)
+
+
+@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("one model", 1e-5), ("an ensemble", 1e-5), ("bfloat16", 0.1)]
+)
+@settings(max_examples=4)
+@given(count=st.integers(1, 20), seed=st.integers(0, 1000))
+def test_few_texts_are_answered_as_in_a_packed_batch(models, name, tolerance, task, count, seed):
+    model, texts = models[name], examples(task, count, seed)
+    alone = model.predict(task, texts)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        in_packed_batches(model, monkeypatch)
+        packed = model.predict(task, texts)
+    np.testing.assert_allclose(numbers(alone), numbers(packed), atol=tolerance)
+
+
+def test_what_fits_a_packed_batch_makes_none(models, monkeypatch):
+    model = models["one model"]
+    ran = []
+    packed = model.runner.run
+    monkeypatch.setattr(model.runner, "run", lambda sources: [ran.append(1), packed(sources)][1])
+    assert len(model.predict("near", examples("near", 8))) == 8
+    assert not ran
+    assert len(model.predict("near", examples("near", 80))) == 80
+    assert ran
+
+
+def test_texts_of_another_length_or_number_are_not_traced_again(models, monkeypatch):
+    model = models["one model"]
+    model.predict("mood", ["the boat is calm ."])
+    traced = []
+    call = BertEncoder.call
+    monkeypatch.setattr(BertEncoder, "call", lambda *a, **k: [traced.append(1), call(*a, **k)][1])
+    for count in (1, 2, 7):
+        model.predict("mood", examples("mood", count, seed=count))
+    model.predict("near", examples("near", 1))  # Another task shares the encoder's graph.
+    assert not traced

@@ -1,0 +1,106 @@
+"""A run's small files are what it began with, and its directory can be used and named."""
+
+import pytest
+from tiny import write_experiment
+
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.run_directory import FIXED_FILES, RunDirectory
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return load_experiment(write_experiment(tmp_path_factory.mktemp("experiment")))
+
+
+@pytest.fixture
+def directory(experiment, tmp_path):
+    """A run that has begun."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.begin()
+    for name in FIXED_FILES:
+        path = directory.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"one": 1}\n{"two": 2}\n')
+    directory.write_hashes()
+    directory.write_experiment(experiment)
+    return directory
+
+
+@pytest.mark.parametrize("name", FIXED_FILES)
+def test_a_file_that_changed_is_named(name, directory):
+    directory.read_experiment()
+    path = directory.path / name
+    path.write_text("\n".join(reversed(path.read_text().split("\n"))))
+    with pytest.raises(
+        UserError, match=f"{name} is damaged: it is not the file that the run began"
+    ):
+        directory.read_experiment()
+    path.unlink()
+    with pytest.raises(UserError, match=f"cannot read .*{name}: No such file"):
+        directory.read_experiment()
+
+
+def test_a_run_of_before_has_no_hashes_and_is_read(directory, experiment):
+    (directory.path / "files.json").unlink()
+    (directory.path / "vocab.txt").write_text("changed")
+    assert directory.read_experiment() == experiment
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_damaged_hashes_are_told(content, directory):
+    (directory.path / "files.json").write_text(content)
+    with pytest.raises(UserError, match=r"cannot read .*files\.json"):
+        directory.read_experiment()
+
+
+def test_a_config_that_is_cut_off_is_told(directory):
+    """Its sections that are gone would be read as defaults."""
+    text = directory.config_file.read_text()
+    directory.config_file.write_text(text[: text.index("encoder:")])
+    with pytest.raises(UserError, match=r"config\.yaml is cut off: its last line is not"):
+        directory.read_experiment()
+
+
+def test_a_name_with_a_comma_is_refused_before_anything_is_written(tmp_path):
+    message = r"cannot use the workdir .*a,b: ',' stands between"
+    with pytest.raises(UserError, match=message), RunDirectory(tmp_path / "a,b").locked():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_in_use_while_it_is_locked(directory):
+    assert not directory.is_in_use
+    with directory.locked():
+        assert RunDirectory(directory.path).is_in_use
+    assert not directory.is_in_use
+
+
+def dev(step, mean):
+    return {"kind": "dev", "step": step, "epoch": 1, "metrics": {}, "scores": {}, "mean": mean}
+
+
+def test_the_metrics_of_a_checkpoint_are_its_own(directory):
+    """Not the best of the log, to which a run that goes on adds others."""
+    with pytest.raises(UserError, match="no dev metrics"):
+        directory.best_dev()
+    for record in (dev(6, 0.5), dev(12, 0.9), dev(18, 0.7)):
+        directory.metrics.append(record)
+    assert directory.best_dev() == dev(12, 0.9), "of a run without its checkpoints"
+    best = directory.best.path
+    best.mkdir()
+    (best / "ckpt-6.index").touch()
+    assert directory.best_dev() == dev(6, 0.5), "of a run of before, by its step"
+    with directory.best.written(18, keep=1) as path:
+        path.with_suffix(".index").touch()
+        path.with_suffix(".json").write_text(
+            '{"kind": "dev", "step": 18, "epoch": 3, "metrics": {}, "scores": {}, "mean": 0.6}'
+        )
+    assert directory.best_dev()["mean"] == 0.6, "its own record"
+    (best / "ckpt-18.json").write_text("{}")
+    with pytest.raises(UserError, match=r"ckpt-18\.json: expected a record"):
+        directory.best_dev()
+    (best / "ckpt-18.json").unlink()
+    directory.metrics.rewind(6, 1)
+    with pytest.raises(UserError, match="no dev metrics"):
+        directory.best_dev()
