@@ -17,7 +17,7 @@ from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.ensemble import Member, build_ensemble
+from mtdnn_tf.distillation.ensemble import Member, RaggedEnsemble, build_ensemble
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.loading import MTDNN
@@ -254,7 +254,9 @@ def test_packed_exported_and_by_hand_an_example_says_the_same(loaded, name, text
 def test_an_ensemble_reads_windows(loaded):
     tasks = {name: loaded.tasks[name] for name in ("mood", "answers")}
     member = Member(loaded.model, tasks, "run")
-    both = MTDNN(build_ensemble([member, member], tasks), loaded.experiment, loaded.tokenizer)
+    model = build_ensemble([member] * 2, tasks)
+    ragged = RaggedEnsemble(model, [member] * 2)
+    both = MTDNN(model, loaded.experiment, loaded.tokenizer, ragged=ragged)
     for name, texts in (("mood", LONG_TEXTS), ("answers", [("the boat .", t) for t in LONG_TEXTS])):
         for one, other in zip(both.predict(name, texts), loaded.predict(name, texts), strict=True):
             assert (one.label, one.rank) == (other.label, other.rank)
