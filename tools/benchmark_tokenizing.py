@@ -46,7 +46,7 @@ print(json.dumps({
 def _define_flags() -> None:
     flags.DEFINE_integer("rows", 1_000_000, "Rows of the file.", lower_bound=1)
     flags.DEFINE_enum("format", "tsv", ["tsv", "csv", "jsonl", "parquet"], "Of the file.")
-    flags.DEFINE_string("package", ".", "The checkout whose code is measured.")
+    cli.define_path("package", ".", "The checkout whose code is measured.")
 
 
 def make_file(path: Path, rows: int) -> None:
