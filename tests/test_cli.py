@@ -17,14 +17,14 @@ from mtdnn_tf.predictions import deliver
 
 ROOT = Path(__file__).parents[1]
 BINARIES = (
-    *("train", "evaluate", "predict", "finetune", "distill", "export", "report", "demo"),
+    *("train", "evaluate", "predict", "finetune", "distill", "export", "report", "demo", "cache"),
     *("serving.client", "serving.local_server", "serving.server_config"),
 )
 TOOLS = ("glue_submit", "convert_checkpoint", "domain_adaptation", "load_test")
 # Flags that are no paths, among all that have a text as their value.
 NO_PATHS = {
     *("task", "tasks", "set", "devices", "tpu", "server", "model", "model_name", "label", "host"),
-    *("served_path", "task_runs", "fractions", "counts"),
+    *("served_path", "task_runs", "fractions", "counts", "format", "columns"),
 }
 
 

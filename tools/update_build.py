@@ -30,6 +30,11 @@ READS = {
     "mtdnn_tf/serving/rest_api.py": ["page.html"],
     "mtdnn_tf/tasks/registry.py": ["suites/glue.yaml", "suites/nli.yaml", "suites/superglue.yaml"],
     "tests/test_configs.py": ["//:others"],
+    "tests/test_old_run.py": sorted(
+        path.relative_to(ROOT / "tests").as_posix()
+        for path in (ROOT / "tests" / "data").rglob("*")
+        if path.is_file()
+    ),
 }
 RUNNER = "tests/run_pytest.py"  # The main file of every test.
 RUNS_BINARIES = "tests/tiny.py"  # Runs them by their names; what tests may need is what there is.
