@@ -151,7 +151,8 @@ class WorkProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # Else it would print an empty line.
+            self._bar.stop()
 
     def advance(self, examples: int) -> None:
         """Shows that so many more are done."""
