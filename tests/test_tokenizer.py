@@ -222,7 +222,7 @@ def test_saves_and_loads(tokenizer, tmp_path):
 
 def test_every_setting_survives_saving(tmp_path):
     settings = {"lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False}
-    settings |= {"max_length": 9, "truncation": "head_tail"}
+    settings |= {"max_length": 9, "truncation": "head_tail", "windows": 3}
     tokenizer = BertTokenizer(VOCAB, **settings)
     tokenizer.save(tmp_path)
     loaded = BertTokenizer.load(tmp_path)
