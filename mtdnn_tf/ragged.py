@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, input_shapes, ragged_inputs
+from mtdnn_tf.tasks.prediction import check_numbers
 
 Features = dict[str, tf.Tensor]
 Kept = tuple[keras.Variable, Callable[[], tf.Tensor]]
@@ -90,6 +91,9 @@ class RaggedRunner:
 
         Returns:
             [examples, outputs] float32, in the order of the store.
+
+        Raises:
+            UserError: An output is not a finite number.
         """
         ends = store.offsets[1:-1]
         features = ragged_inputs(np.split(store.token_ids, ends), np.split(store.type_ids, ends))
@@ -99,7 +103,9 @@ class RaggedRunner:
             features["windows"] = ones if store.windows is None else store.windows.astype(np.int32)
         if head not in self._heads:
             self._heads[head] = self._forward(head)
-        return self._heads[head](features).numpy()
+        logits = self._heads[head](features).numpy()
+        check_numbers(head, store.uids, logits)
+        return logits
 
     def _forward(self, head: str) -> Callable[[Features], tf.Tensor]:
         def replica(features: Features) -> tf.Tensor:

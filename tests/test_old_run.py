@@ -48,5 +48,5 @@ def test_its_command_goes_on(old):
     done = run("train", *flags, cwd=old)
     assert done.returncode == 0, done.stderr
     assert "going on from step 8" in done.stdout
-    records = RunDirectory(old / "run").read_metrics()
+    records = RunDirectory(old / "run").metrics.read()
     assert [record["step"] for record in records] == [3, 5, 5, 8, 10, 10]

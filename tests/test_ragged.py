@@ -46,7 +46,7 @@ def models(experiment):
     ragged = RaggedEnsemble(ensemble, members)
     return {
         "one model": MTDNN(members[0].model, experiment, tokenizer),
-        "an ensemble": MTDNN(ensemble, experiment, tokenizer, ragged),
+        "an ensemble": MTDNN(ensemble, experiment, tokenizer, ragged=ragged),
         "bfloat16": MTDNN(model(1, "mixed_bfloat16"), experiment, tokenizer),
     }
 

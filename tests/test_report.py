@@ -309,7 +309,7 @@ def test_what_is_no_run_is_told(tmp_path, trained):
     assert done.returncode == 1
     assert error_line(done).startswith(f"error: {tmp_path} is not a run directory")
     done = run("report", "--workdir=")
-    assert error_line(done).startswith("error: flag --workdir=: expected a path, found none")
+    assert error_line(done).startswith("error: --workdir: expected a value, found none")
     (tmp_path / "report").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write in .*report: File exists"):
         write_report(trained[0], output=tmp_path / "report.html")
@@ -347,13 +347,13 @@ def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, brow
     names = [f"mood_{number}" for number in range(tasks)]
     tree["tasks"] = {name: mood | {"name": name} for name in names}
     (copy / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
-    text = (copy / "metrics.jsonl").read_text()
-    records = list(map(json.loads, text.splitlines()))
-    for record in records:
-        for key in ("loss", "examples", "metrics", "scores"):
-            if key in record:
-                record[key] = dict.fromkeys(names, record[key]["mood"])
-    (copy / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    for file in (copy / "metrics.jsonl", *(copy / "checkpoints/best").glob("*.json")):
+        records = list(map(json.loads, file.read_text().splitlines()))
+        for record in records:
+            for key in ("loss", "examples", "metrics", "scores"):
+                if key in record:
+                    record[key] = dict.fromkeys(names, record[key]["mood"])
+        file.write_text("".join(json.dumps(r) + "\n" for r in records))
     for name in names:
         shutil.copy(copy / "predictions/mood_dev.tsv", copy / f"predictions/{name}_dev.tsv")
     browser.set_window_size(width, 900)
