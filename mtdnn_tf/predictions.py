@@ -76,17 +76,28 @@ def _answers(
 
 
 def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
-    """Formats records as JSON lines, or as a TSV with a header and a column for each probability."""
+    """Formats records as JSON lines, or as a TSV with a header and a column for each probability.
+
+    Numbers have six digits: float32 has seven, and the last is another in another batch.
+    """
+    rounded = map(_rounded, records)
     if jsonl:
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in rounded)
     lines: list[str] = []
-    for record in records:
+    for record in rounded:
         chances = record.pop("probabilities", {})
         row = record | {f"probability_{name}": chance for name, chance in chances.items()}
         if not lines:
             lines.append("\t".join(map(cell, row)))
         lines.append("\t".join(map(cell, row.values())))
     return "".join(line + "\n" for line in lines)
+
+
+def _rounded(value: Any) -> Any:
+    """A value, or those of a record, with the digits that are written."""
+    if isinstance(value, dict):
+        return {name: _rounded(number) for name, number in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
