@@ -79,6 +79,14 @@ def test_windows_of_a_pair_go_over_the_longer_text_with_the_same_of_the_other(a,
         assert all(len(window[0]) + len(window[1]) == 9 for window in found)
 
 
+@pytest.mark.parametrize("max_length", [5, 6, 7])
+def test_windows_of_few_pieces_have_some_of_each_text(max_length):
+    tokenizer = BertTokenizer(VOCAB, max_length=max_length, windows=3)
+    for a, b in ((2, 5), (3, 5), (5, 2), (4, 4)):
+        found, _ = windows_of(NOUNS[:a], NOUNS[:b], tokenizer=tokenizer)
+        assert all(text for window in found for text in window)
+
+
 def test_head_tail_windows_are_those_of_what_it_keeps():
     long = [NOUNS[n % 10] for n in range(40)]
     both_ends = BertTokenizer(VOCAB, max_length=12, windows=3, truncation="head_tail")

@@ -94,10 +94,11 @@ def longest_first(
 def _shorter_whole(
     length_a: tf.Tensor, length_b: tf.Tensor, budget: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`longest_first`, but with the shorter text whole where it leaves a quarter of the budget."""
+    """`longest_first`, but with the shorter text whole where it leaves a quarter, or one at least."""
     shorter, longer = tf.minimum(length_a, length_b), tf.maximum(length_a, length_b)
     half = tf.minimum(*longest_first(length_a, length_b, budget))
-    shorter = tf.where(shorter <= budget - budget // 4, shorter, half)
+    quarter = tf.maximum(tf.cast(budget, shorter.dtype) // 4, 1)
+    shorter = tf.where(shorter <= budget - quarter, shorter, half)
     longer = tf.minimum(longer, budget - shorter)
     is_a = length_a > length_b
     return tf.where(is_a, longer, shorter), tf.where(is_a, shorter, longer)
