@@ -169,10 +169,16 @@ def define_input_flags() -> None:
     """Defines the flags that `mtdnn_tf.data.inputs.input_file` reads."""
     define_path("input", None, "The file of texts, or - for stdin.", required=True)
     flags.DEFINE_string("format", None, "Of the input: tsv, csv, ...; by default by its suffix.")
+    flags.DEFINE_enum(
+        "quoting", None, ["none", "csv"], "Of a table's cells; by default csv of a CSV file alone."
+    )
     names = ["auto", "true", "false"]
     flags.DEFINE_enum("header", "auto", names, "Whether a table's first row names its columns.")
     flags.DEFINE_list(
-        "columns", [], "Columns of other names than the task's fields: sentence=review,uid=number"
+        "columns",
+        [],
+        "Columns of other names than the task's fields: sentence=review,uid=number; "
+        "uid= numbers the rows.",
     )
 
 

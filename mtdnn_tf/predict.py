@@ -4,7 +4,8 @@
 
 The input is a .tsv, .txt, .csv, .jsonl, .ndjson, .json, .parquet, .arrow or .feather file, the text
 forms also as .gz, or `-`: standard input, TSV or JSON. A table has the task's fields in a header;
-columns of other names are told by --columns; --header=false takes just the fields in order.
+columns of other names are told by --columns; --header=false takes just the fields in order;
+--quoting=csv reads cells in quotes, as pandas writes them.
 """
 
 from absl import flags

@@ -4,9 +4,13 @@ import csv
 import gzip
 import io
 import json
+import os
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from test_sources import task_with
 
@@ -153,6 +157,16 @@ def test_a_damaged_array_is_one_line(tmp_path, text, message):
         ("x.tsv", b"a\tb\tlabel\rA\tB\tyes\r", "x.tsv:1: a carriage return in the first line"),
         ("x.tsv", "a\tb\tlabel\n".encode("utf-16-le"), "x.tsv:1: looks like UTF-16"),
         ("x.tsv", b'a\tb\tlabel\n"A\nB"\tC\tyes\n', "x.tsv:2: 1 columns, expected 3; quoting: csv"),
+        ("x.csv", b"a,b,label\nA,B\0,yes\n", "x.csv:2: a NUL character"),
+        ("x.tsv", gzip.compress(b"a\tb\tlabel\n"), "x.tsv is compressed by gzip, expected a name"),
+        (
+            "x.json",
+            b'[{"a": "\xe9", "b": "B", "label": "no"}]',
+            "x.json, row 0: byte 0xe9 at offset 7 of the object is not UTF-8",
+        ),
+        ("x.json", b"[" * 100_000, "x.json, row 0: not JSON: nested too deep"),
+        ("x.json", b'[{"a": 1' + b"0" * 5000 + b"}]", "x.json, row 0: not JSON: Exceeds the limit"),
+        ("x.jsonl", b"[" * 100_000, "x.jsonl:1: not JSON: nested too deep"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_one_line(tmp_path, name, content, message):
@@ -174,8 +188,71 @@ def test_a_missing_text_is_a_bad_row_and_not_the_text_nan(tmp_path, form, nothin
 
 def test_a_column_that_is_not_there_is_told_before_any_row(tmp_path):
     FRAME.rename(columns={"b": "bee"}).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(UserError, match="no column 'b' for b; known: a, bee, label"):
+    with pytest.raises(UserError, match=r"x.parquet: no column 'b' for b; known: a, bee, label"):
         read(tmp_path, "skip", file="x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (b"A,B,no\n", "unexpected end of data, in a quoted cell that goes on to line 5"),
+        (b'A,"B",no\n', "',' expected after '\"', in a quoted cell that goes on to line 5"),
+    ],
+)
+def test_a_quote_that_swallows_rows_is_an_error_even_where_bad_rows_are_skipped(
+    tmp_path, more, message
+):
+    (tmp_path / "x.csv").write_bytes(b'a,b,label\nA,B,yes\nA,"B,yes\nA,B,no\n' + more)
+    with pytest.raises(UserError, match=f"x.csv:3: not CSV: {message}"):
+        read(tmp_path, "skip", file="x.csv")
+
+
+def test_a_mistake_in_an_array_is_told_without_reading_on(monkeypatch):
+    monkeypatch.setattr(tables, "_PIECE_CHARS", 64)
+    text = io.StringIO(f'[{GOOD}, {{"a":}}, ' + f"{GOOD}, " * 1000)
+    with pytest.raises(UserError, match="row 1: not JSON: Expecting value"):
+        list(tables._json_array(text, "x.json"))
+    assert text.tell() < 500
+
+
+def parquet(path, **columns):
+    """Writes a file of a row, or of as many as a column has."""
+    rows = max(map(len, columns.values()))
+    given = {"a": ["A"] * rows, "b": ["B"] * rows, "label": ["yes"] * rows} | columns
+    pyarrow.parquet.write_table(pa.table(given), path)
+
+
+def test_a_value_that_python_has_not_is_a_bad_row_of_its_own(tmp_path):
+    data = pa.py_buffer(b"A\xe9C")
+    texts = pa.StringArray.from_buffers(3, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), data)
+    parquet(tmp_path / "x.parquet", a=texts)
+    with pytest.raises(UserError, match=r"x.parquet, row 1: a value cannot be read: 'utf-8' codec"):
+        read(tmp_path, file="x.parquet")
+    rows = read(tmp_path, "skip", file="x.parquet")
+    assert (rows.texts["a"], rows.uids, rows.skipped) == (["A", "C"], ["0", "2"], 1)
+
+
+def test_a_decimal_is_its_number_and_nan_is_no_uid(tmp_path):
+    decimals = [Decimal("1.00"), Decimal("0.00")]
+    parquet(tmp_path / "x.parquet", label=decimals, uid=[7.0, float("nan")])
+    task = task_with("train", {"uid": "uid"}, file="x.parquet", labels=["0", "1"])
+    with pytest.raises(UserError, match="row 1: uid is NaN, expected a string or a number"):
+        read_split(task, "train", tmp_path)
+    rows = read_split(task, "train", tmp_path, "skip")
+    assert (rows.uids, rows.labels.tolist()) == (["7"], [1])
+
+
+def test_a_stream_that_is_cut_between_two_messages_is_damaged(tmp_path):
+    table = pa.Table.from_pandas(FRAME)
+    with (tmp_path / "x.arrow").open("wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+        size = file.tell()
+        stream.write_table(table)
+    os.truncate(tmp_path / "x.arrow", size)
+    with pytest.raises(
+        UserError, match=r"x.arrow is damaged or not of its format: the stream does"
+    ):
+        read(tmp_path, file="x.arrow")
 
 
 def labels_of(tmp_path, labels, values, name):
@@ -205,6 +282,8 @@ def test_labels_that_only_look_like_numbers_are_what_is_written(tmp_path):
         UserError, match=r"label '1', expected '1\.0' or '1\.00'"
     ):  # Which of the two?
         labels_of(tmp_path, ["1.0", "1.00"], ["1", "1"], "x.csv")
+    with pytest.raises(UserError, match="label '1e99999999999999999999', expected '0' or '1'"):
+        labels_of(tmp_path, ["0", "1"], ["1e99999999999999999999"], "x.csv")
 
 
 def test_cells_that_look_quoted_are_told_once_a_file(tmp_path):
@@ -216,6 +295,12 @@ def test_cells_that_look_quoted_are_told_once_a_file(tmp_path):
     quoted = read(tmp_path, file="x.tsv", quoting="csv")
     assert (quoted.texts["a"][0], quoted.remark) == ('a "word"', "")
     assert read(tmp_path, file="x.tsv", quoting="none").remark == ""
+
+
+def test_cells_that_look_quoted_are_counted_once_where_a_uid_comes_again(tmp_path):
+    (tmp_path / "x.tsv").write_text('a\tb\tlabel\tid\n"A ""b"""\tB\tyes\tu\nA\tB\tno\tu\n')
+    rows = read(tmp_path, "skip", file="x.tsv", columns={"uid": "id"})
+    assert rows.remark.startswith("1 texts look quoted")
 
 
 def test_blank_lines_at_the_end_are_no_rows(tmp_path):

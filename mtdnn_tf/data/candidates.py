@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtdnn_tf.data.row import BadRow, Row, shown, value_of
+from mtdnn_tf.data.row import BadRow, Row, cell_of, check_uid, hash_of, shown, value_of
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
 
@@ -31,19 +31,24 @@ def parse_candidates(task: TaskSpec, spec: SplitSpec, row: Mapping[str, Any]) ->
         BadRow: It is not that.
     """
     query, candidates = (value_of(row, name, str(spec.column_of(name))) for name in task.fields)
-    if not isinstance(query, str) or not query.strip():
-        raise BadRow(f"{task.fields[0]} is {shown(query)}, expected a text")
+    query = cell_of(task.fields[0], query, allow_number=False).strip()
+    if not query:
+        raise BadRow(f"{task.fields[0]} is empty, expected text")
     is_list = isinstance(candidates, list) and len(candidates) > 0
     if not is_list or not all(isinstance(text, str) and text.strip() for text in candidates):
         raise BadRow(f"{task.fields[1]} is {shown(candidates)}, expected a list of texts")
     right = _right(row, str(spec.column_of("label")), len(candidates)) if spec.has_labels else set()
-    uid = "" if spec.column_of("uid") is None else value_of(row, "uid", str(spec.column_of("uid")))
-    if not isinstance(uid, str | int) or isinstance(uid, bool):
-        raise BadRow(f"uid is {shown(uid)}, expected a text or a number")
-    return [
-        Row([query.strip(), text.strip()], float(position in right), str(uid).strip())
-        for position, text in enumerate(candidates)
-    ]
+    uid = _uid(row, spec.column_of("uid"))
+    texts = [cell_of(task.fields[1], text, allow_number=False).strip() for text in candidates]
+    return [Row([query, text], float(n in right), uid) for n, text in enumerate(texts)]
+
+
+def _uid(row: Mapping[str, Any], key: str | int | None) -> str:
+    if key is None:
+        return ""
+    uid = cell_of(str(key), value_of(row, "uid", str(key)), allow_number=True).strip()
+    check_uid(uid)
+    return uid
 
 
 def _right(row: Mapping[str, Any], key: str, count: int) -> set[int]:
@@ -51,12 +56,13 @@ def _right(row: Mapping[str, Any], key: str, count: int) -> set[int]:
     label = value_of(row, "label", key)
     positions = set()
     for position in label if isinstance(label, list) else [label]:
-        if type(position) is not int or not 0 <= position < count:  # A bool is an int as well.
+        # A bool is an int as well; pandas makes 1.0 of 1 where a value is missing.
+        if type(position) not in (int, float) or position not in range(count):
             raise BadRow(
                 f"{key} is {shown(label)}, expected positions from 0 to {count - 1} "
                 "in the list of candidates"
             )
-        positions.add(position)
+        positions.add(int(position))
     return positions
 
 
@@ -70,13 +76,14 @@ class Queries:
 
     def __init__(self, task: TaskSpec, spec: SplitSpec) -> None:
         self._task, self._by_place = task, spec.candidate_lists
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[bytes, int] = {}
         self._of_rows: list[int] = []
         self._places: list[str] = []
 
     def add(self, query: str, place: str) -> None:
         """Takes the next row: the text of its query, and where it stands."""
-        key = place if self._by_place else query
+        # A hash is shorter than most queries, and no two have the same.
+        key = hash_of(place if self._by_place else query)
         number = self._numbers.setdefault(key, len(self._numbers))
         if number == len(self._places):
             self._places.append(place)

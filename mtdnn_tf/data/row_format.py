@@ -3,14 +3,14 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from mtdnn_tf.data.candidates import parse_candidates
-from mtdnn_tf.data.row import BadRow, Row, shown, value_of
+from mtdnn_tf.data.row import BadRow, Row, cell_of, check_uid, value_of
 from mtdnn_tf.data.tables import Record
 from mtdnn_tf.errors import UserError, did_you_mean, near
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -20,7 +20,6 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 # What stands in place of a label in SNLI, and in TensorFlow Datasets.
 NO_LABEL = ("-", "-1")
 MOST_NAMED = 12  # Labels that a message lists.
-MOST_UID_CHARACTERS = 200
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)  # As JSON writes it.
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ def row_parser(
         _check_names(spec, names, path)
         for name, column in reads:
             if isinstance(column, str):
-                _find(name, column, names, path)
+                _find(name, column, names, str(path) if spec.has_keys else f"{path}:1")
     if spec.candidate_lists:
         return lambda row: parse_candidates(task, spec, row)  # type: ignore[arg-type]
     cells_of = _values(task, reads) if spec.has_keys else _cells(spec, reads, path, names)
@@ -72,7 +71,7 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
     """Returns a function from the cells of `reads_of` to the row, which raises `BadRow`.
 
     It gives no row where the label is one of `skip_labels`. An empty text is a bad row in a split with
-    labels, and in CSV, where it stands for no value.
+    labels, and with the quoting of CSV, where it stands for no value.
     """
     reads = reads_of(task, spec)
     columns = {
@@ -82,7 +81,9 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
     is_plain = all(spec.column_of(name) == reads[i].column for i, name in enumerate(task.fields))
     label_of = (_scores if task.is_regression else _class_ids)(task)
     has_labels, has_uid = spec.has_labels, spec.column_of("uid") is not None
-    needs_texts = has_labels or any(spec.format_of(file) == "csv" for file in spec.files)
+    needs_texts = has_labels or any(
+        "csv" in (spec.format_of(file), spec.quoting_of(file)) for file in spec.files
+    )
     skipped = _equal_to(dict.fromkeys(spec.skip_labels, True))
 
     def parse(cells: Sequence[str]) -> list[Row]:
@@ -94,22 +95,13 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
             empty = reads[texts.index("")]
             raise BadRow(f"{empty.name if is_plain else empty.column} is empty, expected text")
         if has_uid:
-            _check_uid(cells[-1])
+            check_uid(cells[-1])
         label = label_of(cells[text_count]) if has_labels else 0.0
         if not is_plain:
             texts = [spec.fill(name, [cells[i] for i in columns[name]]) for name in task.fields]
         return [Row(texts, label, cells[-1] if has_uid else "")]
 
     return parse
-
-
-def _check_uid(uid: str) -> None:
-    if not uid:
-        raise BadRow("uid is empty")
-    if len(uid) > MOST_UID_CHARACTERS or not uid.isprintable():
-        raise BadRow(
-            f"uid {uid[:40]!r}: expected {MOST_UID_CHARACTERS} characters at most, all printable"
-        )
 
 
 def _check_names(spec: SplitSpec, names: list[str], path: Path) -> None:
@@ -149,22 +141,27 @@ def _cells(
 
 def _open_quote(spec: SplitSpec, row: Record) -> str:
     """A hint where a row may have been cut within a quoted cell."""
-    is_open = any(cell.count('"') % 2 for cell in row if cell[:1] == '"')
-    return "; quoting: csv reads quoted cells" if is_open and spec.quoting is None else ""
+    is_open = spec.quoting is None and any(map(opens_quote, row))
+    return "; quoting: csv reads quoted cells" if is_open else ""
 
 
-def _find(name: str, column: str, header: list[str], path: Path) -> None:
+def opens_quote(cell: str) -> bool:
+    """Whether a cell begins with a quote that it does not close."""
+    return cell[:1] == '"' and cell.count('"') % 2 == 1
+
+
+def _find(name: str, column: str, header: list[str], place: str) -> None:
     """Raises a UserError if a column isn't in the header exactly once."""
     if header.count(column) == 1:
         return
     if column in header:
-        raise UserError(f"{path}:1: {header.count(column)} columns are called {column!r}")
+        raise UserError(f"{place}: {header.count(column)} columns are called {column!r}")
     hint = did_you_mean(column, header)
     if "did you mean" in hint:
         hint += " (known: " + ", ".join(header) + ")"
     if name == "label":
         hint += "; a test split without labels says `label: null`"
-    raise UserError(f"{path}:1: no column {column!r} for {name}{hint}")
+    raise UserError(f"{place}: no column {column!r} for {name}{hint}")
 
 
 def _values(task: TaskSpec, reads: list[Read]) -> Callable[[Record], list[str]]:
@@ -172,27 +169,15 @@ def _values(task: TaskSpec, reads: list[Read]) -> Callable[[Record], list[str]]:
 
     def cells_of(row: Record) -> list[str]:
         return [
-            _cell(str(key), value_of(row, name, str(key)), name not in task.fields)  # type: ignore[arg-type]
+            cell_of(
+                str(key),
+                value_of(row, name, str(key)),  # type: ignore[arg-type]
+                allow_number=name not in task.fields,
+            )
             for name, key in reads
         ]
 
     return cells_of
-
-
-def _cell(key: str, value: object, allow_number: bool) -> str:
-    if allow_number and isinstance(value, bool):
-        return "true" if value else "false"
-    if allow_number and isinstance(value, int | float):
-        is_whole = isinstance(value, float) and value.is_integer()
-        return str(int(value) if is_whole else value)
-    if not isinstance(value, str):
-        expected = "a string or a number" if allow_number else "a string"
-        raise BadRow(f"{key} is {shown(value)}, expected {expected}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadRow(f"{key} has half a surrogate pair, expected Unicode text") from None
-    return value
 
 
 def _equal_to(names: Mapping[str, T]) -> Callable[[str], T | None]:
@@ -203,16 +188,25 @@ def _equal_to(names: Mapping[str, T]) -> Callable[[str], T | None]:
     """
     numbers: dict[Decimal, list[T]] = {}
     for name, value in names.items():
-        if _NUMBER.fullmatch(name):
-            numbers.setdefault(Decimal(name), []).append(value)
+        if (number := _number(name)) is not None:
+            numbers.setdefault(number, []).append(value)
     single = {number: values[0] for number, values in numbers.items() if len(values) == 1}
 
     def find(cell: str) -> T | None:
         if cell in names:
             return names[cell]
-        return single.get(Decimal(cell)) if single and _NUMBER.fullmatch(cell) else None
+        number = _number(cell) if single else None
+        return None if number is None else single.get(number)
 
     return find
+
+
+def _number(cell: str) -> Decimal | None:
+    """The number that a cell is written as, if it is one, and not too large to be told."""
+    try:
+        return Decimal(cell) if _NUMBER.fullmatch(cell) else None
+    except InvalidOperation:
+        return None
 
 
 def _class_ids(task: TaskSpec) -> Callable[[str], float]:

@@ -1,6 +1,8 @@
 """The rows of a task's splits, read strictly from files or from TensorFlow Datasets."""
 
+import copy
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ import numpy as np
 from absl import logging
 
 from mtdnn_tf.data.candidates import Queries
-from mtdnn_tf.data.row import BadRow, Row
-from mtdnn_tf.data.row_format import reads_of, row_parser
+from mtdnn_tf.data.row import BadRow, Row, hash_of
+from mtdnn_tf.data.row_format import opens_quote, reads_of, row_parser
 from mtdnn_tf.data.tables import open_table, opened
 from mtdnn_tf.data.tfds_source import TfdsSplit
 from mtdnn_tf.errors import UserError, did_you_mean
@@ -20,6 +22,9 @@ from mtdnn_tf.tasks.spec import OnBadRow, SplitSpec, TaskSpec
 
 # A whole cell in quotes with doubled quotes inside, as every writer of CSV makes it.
 _QUOTED = re.compile(r'"(?=.*"")([^"]|"")+"', re.DOTALL)
+
+# The files of a split, and what changes when one is written anew.
+FileStates = dict[Path, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +109,20 @@ def content_hash(task: TaskSpec, split: str, data_dir: Path, tfds_dir: Path | No
     return digest.digest()
 
 
+def file_states(task: TaskSpec, split: str, data_dir: Path) -> FileStates:
+    """What tells that a file of a split was written anew: size, time of change in ns, and inode.
+
+    Raises:
+        UserError: There is no such split or file.
+    """
+    states: FileStates = {}
+    for path in split_paths(task, split, data_dir):
+        with opened(path, _purpose(task, split)) as file:
+            found = os.fstat(file.fileno())
+        states[path] = (found.st_size, found.st_mtime_ns, found.st_ino)
+    return states
+
+
 class UsableRow(NamedTuple):
     """A row that can be used.
 
@@ -167,7 +186,7 @@ class SplitReader:
                 The message names the file and line, or the data set and row.
         """
         self.skipped = self._left_out = self._usable = self._quoted = 0
-        uids: set[str] = set()
+        uids: set[bytes] = set()
         first_bad = ""
         for number, (place, found) in enumerate(self._records()):
             try:
@@ -178,10 +197,10 @@ class SplitReader:
                     continue
                 uid = found[0].uid or str(number)
                 if found[0].uid:  # Numbers of rows differ anyway.
-                    if uid in uids:
+                    if (mark := hash_of(uid)) in uids:
                         before = "" if first_bad else f", at {self._place_of(uid)}"
                         raise BadRow(f"uid {uid!r} was used before{before}")
-                    uids.add(uid)
+                    uids.add(mark)
             except BadRow as reason:
                 first_bad = first_bad or f"{place}: {reason}"
                 self.skipped += 1
@@ -231,30 +250,34 @@ class SplitReader:
                     self.fraction = (number + table.fraction()) / len(paths)
                     found: list[Row] | BadRow
                     try:
-                        found = record if isinstance(record, BadRow) else parse(record)
+                        if isinstance(record, BadRow):
+                            raise record
+                        found = parse(record)
+                        if notes_quotes:
+                            self._note_quotes(found, has_one_column=len(record) == 1)
                     except BadRow as reason:
                         found = reason
-                    else:
-                        if notes_quotes and not isinstance(found, BadRow):
-                            self._note_quotes(found)
                     yield place, found
                 if is_empty:
                     raise UserError(f"{purpose}: {path} has no rows")
         for part in _tfds_splits(self._task, self._split, self._tfds_dir):
             yield from part.read()
 
-    def _note_quotes(self, rows: list[Row]) -> None:
+    def _note_quotes(self, rows: list[Row], has_one_column: bool) -> None:
+        """Counts texts that look quoted; a line end in one shows only where there are no columns."""
         for row in rows:
             for text in row.texts:
-                if text[:1] == '"' and _QUOTED.fullmatch(text):
+                is_open = has_one_column and opens_quote(text)
+                if is_open or (text[:1] == '"' and _QUOTED.fullmatch(text)):
                     self._first_quoted = self._first_quoted or text
                     self._quoted += 1
 
     def _place_of(self, uid: str) -> str:
         """Where a uid stands first: read once more, since the places are not kept."""
+        again = copy.copy(self)  # What was counted stays as it is.
         return next(
             place
-            for place, found in self._records()
+            for place, found in again._records()
             if not isinstance(found, BadRow) and found and found[0].uid == uid
         )
 

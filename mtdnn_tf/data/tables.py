@@ -27,7 +27,11 @@ Batches = tuple[pa.Schema, Callable[[list[str]], Iterator[pa.RecordBatch]], int]
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PIECE_CHARS = 1 << 20
 _PIECE_ROWS = 4096
-_UTF16 = "looks like UTF-16, expected UTF-8"
+_MOST_CELL_CHARS = 1 << 24
+_LONGEST_TOKEN = 16  # Characters: an error so near the end of a piece may be that the piece ends.
+_GZIP = b"\x1f\x8b"
+_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
+_NUL = "a NUL character: looks like UTF-16, expected UTF-8"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def open_table(
         if format not in _ROWS:
             table = _arrow_table(path, file, format, wanted)
         else:
-            text = _text(path, file, newline="\n" if _quoting(spec, format) == "none" else "")
+            text = _text(path, file, newline="\n" if spec.quoting_of(str(path)) == "none" else "")
             rows = _ROWS[format](text, path, spec)
             names = _header(rows) if spec.header and format in TABLES else None
             table = Table(names, rows, lambda: file.tell() / size)
@@ -102,23 +106,28 @@ def _text(path: Path, file: IO[bytes], newline: str) -> io.TextIOWrapper:
     """The characters of a file; bytes that are not UTF-8 become half surrogate pairs.
 
     Raises:
-        UserError: It is UTF-16.
+        UserError: It is UTF-16, or compressed under a name that does not say so.
     """
     is_compressed = path.name.lower().endswith(COMPRESSED)
     buffered: Any = gzip.GzipFile(fileobj=file) if is_compressed else file
     start = buffered.peek(4)
+    if start[:2] == _GZIP:
+        raise UserError(f"{path} is compressed by gzip, expected a name that ends in {COMPRESSED}")
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start[:4]:
-        raise UserError(f"{path}:1: {_UTF16}")
+        raise UserError(f"{path}:1: looks like UTF-16, expected UTF-8")
     # Sentences may hold U+2028 or U+0085, where `str.splitlines` would break them; this does not.
     return io.TextIOWrapper(buffered, "utf-8-sig", errors="surrogateescape", newline=newline)
 
 
-def _quoting(spec: SplitSpec, format: str) -> str:
-    return spec.quoting or ("csv" if format == "csv" else "none")
+def _check_cells(line: str) -> None:
+    """Raises a BadRow where a row of a table has what is no text."""
+    _check_utf8(line)
+    if "\0" in line:
+        raise BadRow(_NUL)
 
 
-def _check_utf8(text: str) -> None:
-    """Raises a BadRow where bytes of a text were not UTF-8."""
+def _check_utf8(text: str, name: str = "line") -> None:
+    """Raises a BadRow where bytes of a text, which messages call `name`, were not UTF-8."""
     if text.isascii():
         return
     try:
@@ -126,7 +135,7 @@ def _check_utf8(text: str) -> None:
     except UnicodeEncodeError as error:
         offset = len(text[: error.start].encode(errors="surrogateescape"))
         byte = ord(text[error.start]) - 0xDC00
-        raise BadRow(f"byte 0x{byte:02x} at offset {offset} of the line is not UTF-8") from None
+        raise BadRow(f"byte 0x{byte:02x} at offset {offset} of the {name} is not UTF-8") from None
 
 
 def _header(rows: Rows) -> list[str] | None:
@@ -162,34 +171,36 @@ def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, str]]:
 
 def _cells(text: io.TextIOWrapper, path: Path, spec: SplitSpec) -> Rows:
     """The rows of a table."""
-    format = spec.format_of(str(path))
-    separator = "\t" if format == "tsv" else ","
-    if _quoting(spec, format) == "csv":
+    separator = "\t" if spec.format_of(str(path)) == "tsv" else ","
+    if spec.quoting_of(str(path)) == "csv":
         yield from _quoted_cells(text, path, separator)
         return
     for number, line in _lines(text, path):
         record: Record | BadRow = line.split(separator)
         try:
-            _check_utf8(line)
-            if "\0" in line:
-                record = BadRow(f"a NUL character: {_UTF16}")
+            _check_cells(line)
         except BadRow as reason:
             record = reason
         yield f"{path}:{number}", record
 
 
 def _quoted_cells(text: io.TextIOWrapper, path: Path, separator: str) -> Rows:
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(_MOST_CELL_CHARS)
     reader = csv.reader(text, delimiter=separator, strict=True)
     number = 1
     while True:
         record: Record | BadRow
         try:
             record = next(reader)
-            _check_utf8("".join(record))
+            _check_cells("".join(record))
         except StopIteration:
             return
         except csv.Error as error:
+            if reader.line_num > number:  # A quote is open: who knows how many rows are in it.
+                raise UserError(
+                    f"{path}:{number}: not CSV: {error}, in a quoted cell that goes on to line "
+                    f"{reader.line_num}"
+                ) from None
             record = BadRow(f"not CSV: {error}")
         except BadRow as reason:
             record = reason
@@ -220,7 +231,7 @@ def _json_array(text: io.TextIOWrapper, path: Path) -> Rows:
         buffer += text.read(_PIECE_CHARS)
     at = buffer.index("[") + 1
     while True:
-        at = _after_space(buffer, at)
+        start = at = _after_space(buffer, at)
         try:
             if buffer[at] == "]":
                 if buffer[at + 1 :].strip() or text.read().strip():
@@ -228,35 +239,57 @@ def _json_array(text: io.TextIOWrapper, path: Path) -> Rows:
                 return
             if number and buffer[at] != ",":
                 raise json.JSONDecodeError("expected ',' or ']'", buffer, at)
-            value, end = decoder.raw_decode(buffer, _after_space(buffer, at + 1) if number else at)
+            at = _after_space(buffer, at + 1) if number else at
+            value, end = decoder.raw_decode(buffer, at)
         except (ValueError, IndexError, RecursionError) as error:
-            # Whatever is wrong may be that the piece ends here.
-            more = text.read(max(_PIECE_CHARS, len(buffer) - at))
+            more = ""
+            if _may_be_cut(buffer, error):
+                more = text.read(max(_PIECE_CHARS, len(buffer) - start))
             if not more:
-                reason = getattr(error, "msg", "the array does not end")
+                reason = _reason(error)
                 raise UserError(f"{path}, row {number}: not JSON: {reason}") from None
-            buffer, at = buffer[at:] + more, 0
+            buffer, at = buffer[start:] + more, 0
             continue
-        yield f"{path}, row {number}", _object_of(value)
+        yield f"{path}, row {number}", _object_of(value, buffer[at:end])
         at, number = end, number + 1
 
 
+def _may_be_cut(buffer: str, error: Exception) -> bool:
+    """Whether what is wrong may be that the buffer ends before the value does."""
+    if isinstance(error, json.JSONDecodeError):
+        is_open = error.msg.startswith("Unterminated string")
+        return is_open or error.pos > len(buffer) - _LONGEST_TOKEN
+    return isinstance(error, IndexError)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with JSON."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if isinstance(error, IndexError):
+        return "the array does not end"
+    return getattr(error, "msg", str(error))
+
+
 def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # It matches nothing as well.
 
 
 def _object(line: str) -> dict[str, Any] | BadRow:
     try:
-        _check_utf8(line)
-        return _object_of(json.loads(line))
-    except (ValueError, RecursionError) as error:
+        return _object_of(json.loads(line), line, "line")
+    except ValueError as error:
         return BadRow(f"not JSON: {error}")
+    except RecursionError as error:
+        return BadRow(f"not JSON: {_reason(error)}")
+
+
+def _object_of(value: Any, text: str, name: str = "object") -> dict[str, Any] | BadRow:
+    """A value that was written as a text, which messages call `name`."""
+    try:
+        _check_utf8(text, name)
     except BadRow as reason:
         return reason
-
-
-def _object_of(value: Any) -> dict[str, Any] | BadRow:
     if isinstance(value, dict):
         return value
     return BadRow(f"not a JSON object: {json.dumps(value)[:40]}")
@@ -271,11 +304,21 @@ def _arrow_table(path: Path, file: IO[bytes], format: str, wanted: Collection[st
         nonlocal read
         for whole in batches(names):
             for start in range(0, whole.num_rows, _PIECE_ROWS):
-                for row in whole.slice(start, _PIECE_ROWS).select(names).to_pylist():
+                for row in _records(whole.slice(start, _PIECE_ROWS)):
                     yield f"{path}, row {read}", row
                     read += 1
 
     return Table(list(schema.names), rows(), lambda: read / count if count else 0.0)
+
+
+def _records(batch: pa.RecordBatch) -> list[Record | BadRow]:
+    """The rows of a batch; a bad row where Python has no such value."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # Not UTF-8; a year; a time zone.
+        if batch.num_rows == 1:
+            return [BadRow(f"a value cannot be read: {error}".splitlines()[0])]
+        return [row for n in range(batch.num_rows) for row in _records(batch.slice(n, 1))]
 
 
 def _parquet(file: IO[bytes]) -> Batches:
@@ -292,10 +335,20 @@ def _arrow(file: IO[bytes]) -> Batches:
     try:
         reader = pa.ipc.open_file(file)
     except pa.ArrowInvalid:
-        file.seek(0)
-        stream = pa.ipc.open_stream(file)
-        return stream.schema, lambda names: stream, 0
-    return reader.schema, lambda names: map(reader.get_batch, range(reader.num_record_batches)), 0
+        return _arrow_stream(file)
+    batches = map(reader.get_batch, range(reader.num_record_batches))
+    return reader.schema, lambda names: (batch.select(names) for batch in batches), 0
+
+
+def _arrow_stream(file: IO[bytes]) -> Batches:
+    file.seek(0)
+    stream = pa.ipc.open_stream(file)
+    start = file.tell()
+    file.seek(-len(_STREAM_END), io.SEEK_END)
+    if file.read() != _STREAM_END:
+        raise pa.ArrowInvalid("the stream does not end")
+    file.seek(start)
+    return stream.schema, lambda names: (batch.select(names) for batch in stream), 0
 
 
 _ROWS = {"tsv": _cells, "csv": _cells, "jsonl": _json_lines, "json": _json}

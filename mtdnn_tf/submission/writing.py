@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from absl import logging
 from filelock import FileLock, Timeout
 
 from mtdnn_tf.data.sources import Rows, content_hash, read_split, split_paths
@@ -212,6 +213,8 @@ def read_test(of_one: GlueFile, glue_dir: Path) -> Rows:
     task = builtin_tasks()[of_one.task]
     (path,) = split_paths(task, of_one.split, glue_dir)
     rows = read_split(task, of_one.split, glue_dir)
+    if rows.remark:
+        logging.info("%s: %s", path, rows.remark)
     if len(rows) != of_one.rows:
         raise UserError(f"{path}: {len(rows):,} rows; GLUE's has {of_one.rows:,}")
     for number, uid in enumerate(rows.uids):

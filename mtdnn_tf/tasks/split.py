@@ -130,6 +130,10 @@ class SplitSpec(Section):
         """The format of one of the files."""
         return self.format or format_of(file)
 
+    def quoting_of(self, file: str) -> Quoting:
+        """How one of the files, a table, is quoted."""
+        return self.quoting or ("csv" if self.format_of(file) == "csv" else "none")
+
     @property
     def has_keys(self) -> bool:
         """Whether the values of a row are known by keys, not by their place in a table."""
