@@ -8,6 +8,7 @@ A store that is removed is made again when a run needs it.
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from absl import flags
@@ -41,7 +42,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     table.add_row("removed" if values.clear else "in all", "", total)
     if values.clear:
         for entry in found:
-            shutil.rmtree(entry.folder)
+            with suppress(FileNotFoundError):  # Another process removes the same.
+                shutil.rmtree(entry.folder)
     Console().print(table)
     return 0
 

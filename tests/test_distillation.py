@@ -13,6 +13,7 @@ from test_ranking import candidate_store
 
 from mtdnn_tf.data.batch import BatchShape
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.distillation.averaging import averaged_logits, log_probabilities
 from mtdnn_tf.distillation.calibration import fit_temperature, negative_log_likelihood
 from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits
@@ -298,7 +299,7 @@ def labelled_logits(task, examples=200, sharpness=5.0, seed=0):
         type_ids=np.zeros(examples, np.int32),
         offsets=np.arange(examples + 1),
         labels=labels.astype(np.float32),
-        uids=np.arange(examples).astype(str),
+        uids=Uids.of(list(map(str, range(examples)))),
     )
     return store, logits.astype(np.float32)
 

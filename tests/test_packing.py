@@ -10,6 +10,7 @@ from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.sections import section_lengths
 
 ROW_LENGTHS = st.one_of(st.integers(24, 64), st.sampled_from([128, 200, 256, 512]))
@@ -25,7 +26,7 @@ def store(lengths, first_id=1):
         type_ids=ids % 2,
         offsets=offsets,
         labels=np.arange(len(lengths), dtype=np.float32),
-        uids=np.arange(len(lengths)).astype(str),
+        uids=Uids.of(list(map(str, range(len(lengths))))),
     )
 
 

@@ -20,6 +20,7 @@ from mtdnn_tf.data.packing import pack_epoch
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
@@ -48,7 +49,11 @@ def rows_of(tmp_path, lines, **changes):
 def rows_of_lists(tmp_path, *rows, **kwargs):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "train.jsonl").write_text(text)
-    return read_split(resolve_task("answers", LISTS), "train", tmp_path, **kwargs)
+    split = LISTS["splits"]["train"]
+    if isinstance(rows[0], dict) and "id" in rows[0]:
+        split = {**split, "columns": {"uid": "id"}}
+    task = resolve_task("answers", {**LISTS, "splits": {"train": split}})
+    return read_split(task, "train", tmp_path, **kwargs)
 
 
 # --- rows ---
@@ -112,7 +117,7 @@ def test_a_json_line_holds_a_question_and_its_candidates(tmp_path):
         ({"question": "q", "answer": [], "label": 0}, r"answer is \[\], expected a list of texts"),
         ({"question": "q", "answer": ["a", " "], "label": 0}, "expected a list of texts"),
         ({"question": "q", "answer": "a", "label": 0}, 'answer is "a", expected a list of texts'),
-        ({"question": 3, "answer": ["a"], "label": 0}, "question is 3, expected a text"),
+        ({"question": 3, "answer": ["a"], "label": 0}, "question is 3, expected a string"),
         (
             {"question": "q", "answers": ["a"], "label": 0},
             "no key 'answer' for answer; did you mean",
@@ -120,11 +125,23 @@ def test_a_json_line_holds_a_question_and_its_candidates(tmp_path):
         ({"question": "q", "answer": ["a", "b"], "label": []}, "no candidate labelled 'right'"),
         ({"question": "q", "answer": ["a"], "label": 0}, "no candidate labelled 'wrong'"),
         (["q"], "not a JSON object"),
+        ({"question": "q", "answer": ["a", "\ud800"], "label": 0}, "answer has half a surrogate"),
+        ({"question": "q", "answer": ["a", "b"], "label": 0.5}, "label is 0.5, expected positions"),
+        ({"question": "q", "answer": ["a", "b"], "label": 0, "id": ""}, "uid is empty"),
+        (
+            {"question": "q", "answer": ["a", "b"], "label": 0, "id": "1\t2\n"},
+            "uid '1.t2': expected",
+        ),
     ],
 )
 def test_a_bad_line_of_candidates_is_told(row, message, tmp_path):
     with pytest.raises(UserError, match=rf"train.jsonl:1: .*{message}"):
         rows_of_lists(tmp_path, row)
+
+
+def test_a_uid_and_a_position_may_be_whole_floats(tmp_path):
+    rows = rows_of_lists(tmp_path, {"question": "q", "answer": ["a", "b"], "label": 1.0, "id": 7.0})
+    assert (rows.uids, rows.labels.tolist()) == (["7-0", "7-1"], [0, 1])
 
 
 def test_a_bad_line_of_candidates_can_be_skipped_whole(tmp_path):
@@ -176,7 +193,7 @@ def candidate_store(sizes, rng, shortest=3, longest=9):
         type_ids=np.zeros(offsets[-1], np.int32),
         offsets=offsets,
         labels=labels,
-        uids=np.arange(len(lengths)).astype(str),
+        uids=Uids.of(list(map(str, range(len(lengths))))),
         groups=np.repeat(np.arange(len(sizes)), sizes).astype(np.int32),
     )
 

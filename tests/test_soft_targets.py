@@ -37,7 +37,7 @@ def targets(tmp_path) -> SoftTargets:
 
 def teacher(store):
     """Says of an example what only depends on its uid."""
-    numbers = store.uids.astype(int)
+    numbers = np.asarray(store.uids).astype(int)
     return np.stack([numbers, -numbers], axis=1).astype(np.float32)
 
 

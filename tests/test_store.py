@@ -1,4 +1,8 @@
+import hashlib
 import json
+import os
+import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,8 +13,9 @@ from mtdnn_tf.data import store as store_module
 from mtdnn_tf.data.cache import entries
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.store import open_store, tokenize_rows
-from mtdnn_tf.data.store_folder import StoreWriter
+from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder
 from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.tasks import resolve_task
@@ -43,6 +48,7 @@ def test_a_store_holds_what_the_tokenizer_gives_in_order(task, tmp_path, tokeniz
         assert store.type_ids[part].tolist() == row_types
     np.testing.assert_array_equal(store.labels, rows.labels)
     assert store.uids.tolist() == rows.uids
+    assert store.uids.data.nbytes == sum(map(len, rows.uids))
     assert store.token_ids.dtype == store.type_ids.dtype == np.int32
 
 
@@ -93,6 +99,21 @@ def test_what_does_not_change_the_arrays_keeps_the_key(task, tmp_path, tokenizer
     assert moved.key == key
 
 
+@pytest.mark.parametrize("quoting", [None, "none", "csv"])
+def test_the_same_bytes_in_another_format_are_another_store(tmp_path, tokenizer, quoting):
+    keys = set()
+    for name in ("x.txt", "x.csv"):
+        (tmp_path / name).write_text('a\n"the ""hat"""\n')
+        split = {"file": name, "quoting": quoting, "columns": {"label": None}}
+        task = resolve_task("own", {**OWN, "fields": ["a"], "splits": {"test": split}})
+        store = open_store(task, "test", tmp_path, tokenizer, tmp_path / "cache")
+        keys.add(store.key)
+    assert len(keys) == 2
+
+
+OWN = {"kind": "single_classification", "labels": ["no", "yes"], "metrics": ["accuracy"]}
+
+
 def test_a_store_that_failed_halfway_is_never_read(task, tmp_path, tokenizer, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -117,7 +138,15 @@ DAMAGES = {
         '{"key": "x", "skipped": 0, "remark": ""}'
     ),
     "another store's": lambda folder: change_key(folder / "meta.json"),
-    "labels that are not listed": lambda folder: leave_out_labels(folder / "meta.json"),
+    "labels that are not listed": lambda folder: edit_description(folder, leave_out_labels),
+    "groups of no ranking task": lambda folder: add_groups(folder),
+    "fewer values than there are": lambda folder: list_values(folder, "labels", 95),
+    "more values than there are": lambda folder: list_values(folder, "labels", 97),
+    "less than no values": lambda folder: list_values(folder, "labels", -1),
+    "no values": lambda folder: list_values(folder, "labels", 0),
+    "labels of fewer examples": lambda folder: shorten(folder, "labels", 4),
+    "names of fewer examples": lambda folder: shorten(folder, "uid_offsets", 8),
+    "fewer tokens than the offsets say": lambda folder: shorten(folder, "token_ids", 4),
 }
 
 
@@ -132,14 +161,39 @@ def change_last_byte(path):
     path.write_bytes(content)
 
 
+def edit_description(folder, edit):
+    path = folder / "meta.json"
+    description = json.loads(path.read_text())
+    edit(description["arrays"])
+    path.write_text(json.dumps(description))
+
+
+def list_values(folder, name, size):
+    edit_description(folder, lambda arrays: arrays[name].update(size=size))
+
+
+def shorten(folder, name, item_bytes):
+    """Makes an array shorter by a value, as its description says as well."""
+    path = folder / f"{name}.bin"
+    content = path.read_bytes()[:-item_bytes]
+    path.write_bytes(content)
+    size, sha256 = len(content) // item_bytes, hashlib.sha256(content).hexdigest()
+    edit_description(folder, lambda arrays: arrays[name].update(size=size, sha256=sha256))
+
+
+def add_groups(folder):
+    content = bytes(4 * 96)
+    (folder / "groups.bin").write_bytes(content)
+    groups = {"size": 96, "sha256": hashlib.sha256(content).hexdigest()}
+    edit_description(folder, lambda arrays: arrays.update(groups=groups))
+
+
 def change_key(path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "0" * 64}))
 
 
-def leave_out_labels(path):
-    description = json.loads(path.read_text())
-    del description["arrays"]["labels"]
-    path.write_text(json.dumps(description))
+def leave_out_labels(arrays):
+    del arrays["labels"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -185,6 +239,8 @@ def test_of_a_small_part_no_more_is_tokenised_and_it_is_that_of_the_whole(
     open_store(task, "train", tmp_path, tokenizer, tmp_path / "b")
     whole = open_store(task, "train", tmp_path, tokenizer, tmp_path / "b", choices=choices)
     assert part.key == whole.key
+    store = open_store(task, "train", tmp_path, tokenizer, tmp_path / "b")
+    assert store.uids.tolist() == read_split(task, "train", tmp_path).uids
     for name in (*ARRAYS, *(["groups"] if ranking else [])):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
 
@@ -198,6 +254,100 @@ def test_no_rows_are_no_tokens(task, tokenizer, tmp_path):
     store = tokenize_rows(task, empty, tokenizer)
     assert len(store) == 0
     assert store.offsets.tolist() == [0]
+
+
+def test_two_makers_of_one_store_do_not_meet_whatever_their_process_ids(tmp_path):
+    with new_folder(tmp_path / "x") as first, new_folder(tmp_path / "x") as second:
+        (first / "a").write_text("first")
+        (second / "a").write_text("second")
+        assert (first / "a").read_text() == "first"
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask()
+
+
+def umask():
+    old = os.umask(0)
+    os.umask(old)
+    return old
+
+
+def test_a_file_that_changes_while_it_is_read_makes_no_store(
+    task, tmp_path, tokenizer, monkeypatch
+):
+    path = tmp_path / "data/same_train.jsonl"
+    encode = BertTokenizer.encode
+
+    def encode_while_it_is_written(self, *texts):
+        path.write_text(path.read_text())
+        os.utime(path, ns=(0, 0))
+        return encode(self, *texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BertTokenizer, "encode", encode_while_it_is_written)
+        with pytest.raises(UserError, match=r"same_train.jsonl changed while it was read"):
+            opened(task, tmp_path, tokenizer)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_store_that_another_process_makes_again_meanwhile_is_taken(
+    task, tmp_path, tokenizer, monkeypatch
+):
+    opened(task, tmp_path, tokenizer)
+    calls, whole = Counter(), store_module.read_store
+
+    def damaged_at_first(folder):
+        calls["read"] += 1
+        if calls["read"] == 1:
+            raise Damaged("half of it")
+        return whole(folder)
+
+    monkeypatch.setattr(store_module, "read_store", damaged_at_first)
+    monkeypatch.setattr(BertTokenizer, "encode", None)
+    assert len(opened(task, tmp_path, tokenizer)) == 96
+
+
+def test_uids_are_strings_of_any_length_by_position():
+    names = ["7", "a-rather-long-one" * 9, "schön", "", *map(str, range(5000))]
+    uids = Uids.of(names)
+    assert (list(uids), uids[2], uids[-1], len(uids)) == (names, "schön", "4999", len(names))
+    picked = np.array([4, 2, 3, 1])
+    assert uids[picked].tolist() == [names[i] for i in picked]
+    assert uids[np.array([], int)].tolist() == uids[:0].tolist() == []
+    assert uids[1:3].joined(uids[:1]).tolist() == [*names[1:3], "7"]
+    assert np.asarray(uids).tolist() == names
+    assert np.isin(uids, ["schön", "1"]).sum() == 2
+
+
+def test_the_cache_leaves_alone_what_is_no_store_or_is_being_written(tmp_path):
+    for name, file in {
+        "rte-train-00112233445566aa": "00000000.npy",  # Soft targets.
+        "rte-train-00112233445566ab.partial-12ab": "token_ids.bin",
+        "rte-train-00112233445566ac.partial-12": "token_ids.bin",
+        "rte-train-00112233445566ad": "token_ids.npy",
+    }.items():
+        (tmp_path / name).mkdir()
+        for there in ("meta.json", file):
+            (tmp_path / name / there).write_text("{}")
+            os.utime(tmp_path / name / there, (0, 0) if "ac" in name else None)
+    assert {entry.folder.name[22:]: entry.name for entry in entries(tmp_path)} == {
+        "66ac.partial-12": "rte-train (half-written)",
+        "66ad": "rte-train",
+    }
+
+
+def test_a_store_that_another_process_removes_meanwhile_is_not_listed(tmp_path, monkeypatch):
+    folder = tmp_path / "rte-train-00112233445566ad"
+    folder.mkdir()
+    (folder / "token_ids.bin").write_text("")
+    glob = type(folder).glob
+
+    def glob_and_remove(self, pattern):
+        found = list(glob(self, pattern))
+        shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(type(folder), "glob", glob_and_remove)
+    assert entries(tmp_path) == []
 
 
 def test_the_cache_lists_its_stores_and_clears_them_alone(task, tmp_path, tokenizer):

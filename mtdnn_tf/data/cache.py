@@ -2,11 +2,16 @@
 
 import os
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 # A store, or one that a killed process left half-written.
-_STORE = re.compile(r"(?P<split>.+)-[0-9a-f]{16}(?P<partial>\.partial-\d+)?")
+_STORE = re.compile(r"(?P<split>.+)-[0-9a-f]{16}(?P<partial>\.partial-[0-9a-f]+)?")
+# Other folders, as of soft targets, have a `meta.json` as well.
+_ARRAYS = ("token_ids.*", "offsets.*")
+_SECONDS_OF_WORK = 600  # What is half-written and was changed since then is still being written.
 
 
 class Entry(NamedTuple):
@@ -33,12 +38,26 @@ def default_cache_dir() -> Path:
 
 
 def entries(cache_dir: Path) -> list[Entry]:
-    """The stores of a cache, the largest first; other folders are none."""
+    """The stores of a cache, the largest first, without those that are being written.
+
+    Other folders are none.
+    """
     found = []
     for folder in cache_dir.iterdir() if cache_dir.is_dir() else ():
-        match = _STORE.fullmatch(folder.name)
-        if match and any((folder / name).is_file() for name in ("meta.json", "token_ids.bin")):
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            name = match["split"] + (" (half-written)" if match["partial"] else "")
-            found.append(Entry(name, folder, folder.stat().st_mtime, size))
+        with suppress(FileNotFoundError):  # Another process may remove it meanwhile.
+            found += _entry(folder)
     return sorted(found, key=lambda entry: -entry.bytes)
+
+
+def _entry(folder: Path) -> list[Entry]:
+    """The entry of a folder, if it is a store."""
+    match = _STORE.fullmatch(folder.name)
+    if not match or not any(path for names in _ARRAYS for path in folder.glob(names)):
+        return []
+    states = [path.stat() for path in folder.iterdir()]
+    changed = max(state.st_mtime for state in states)
+    if match["partial"] and time.time() - changed < _SECONDS_OF_WORK:
+        return []
+    name = match["split"] + (" (half-written)" if match["partial"] else "")
+    size = sum(state.st_size for state in states)
+    return [Entry(name, folder, folder.stat().st_mtime, size)]

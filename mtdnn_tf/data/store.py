@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,14 +19,15 @@ from absl import logging
 from mtdnn_tf.config import limit_of
 from mtdnn_tf.data.candidates import Queries
 from mtdnn_tf.data.ranges import ranges
-from mtdnn_tf.data.sources import Rows, SplitReader, content_hash
-from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store
+from mtdnn_tf.data.sources import FileStates, Rows, SplitReader, content_hash, file_states
+from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store, remove_store
 from mtdnn_tf.data.token_store import TokenStore, subset_key
 from mtdnn_tf.data.tokenizer import BertTokenizer, Encode
+from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
-FORMAT = 2  # Part of the key: raise it when how text is read changes.
+FORMAT = 3  # Part of the key: raise it when how text is read changes.
 _CHUNK = 4096
 _THREADS = min(4, os.cpu_count() or 1)
 _SECONDS_BETWEEN_LINES = 15
@@ -69,7 +69,7 @@ def tokenize_rows(
         type_ids=tokens.type_ids,
         offsets=_offsets(tokens.lengths),
         labels=rows.labels,
-        uids=np.asarray(rows.uids, np.str_),
+        uids=Uids.of(rows.uids),
         groups=rows.groups,
         whole_lengths=tokens.whole_lengths,
         is_cut=tokens.is_cut,
@@ -139,6 +139,11 @@ def open_store(
     Raises:
         UserError: The source is bad (see `SplitReader`), or the cache cannot be written.
     """
+
+    def states() -> FileStates:
+        return file_states(task, split, data_dir)
+
+    before = states()
     content = content_hash(task, split, data_dir, tfds_dir)
     reading = _reading(task, split, on_bad_row)
     key = _hash(reading | {"tokenizer": tokenizer.fingerprint}, content)
@@ -146,7 +151,7 @@ def open_store(
     def reader() -> SplitReader:
         return SplitReader(task, split, data_dir, on_bad_row, tfds_dir)
 
-    making = _Making(task, split, tokenizer, cache_dir, reader)
+    making = _Making(task, split, tokenizer, cache_dir, reader, states, before)
     store = making.cached(key)
     part = _survey(making, choices, key) if store is None and choices else None
     if part is not None:
@@ -179,6 +184,14 @@ class _Making(NamedTuple):
     tokenizer: BertTokenizer
     cache_dir: Path
     reader: Callable[[], SplitReader]
+    file_states: Callable[[], FileStates]
+    before: FileStates
+
+    def check_unchanged(self) -> None:
+        """Raises a UserError where a file is not that any more which the key is of."""
+        now = self.file_states()
+        if changed := [path for path, state in self.before.items() if now.get(path) != state]:
+            raise UserError(f"{changed[0]} changed while it was read; start again")
 
     def folder(self, key: str) -> Path:
         return self.cache_dir / f"{self.task.name}-{self.split}-{key[:16]}"
@@ -186,21 +199,31 @@ class _Making(NamedTuple):
     def cached(self, key: str) -> TokenStore | None:
         """The store in the cache, if it is there and whole."""
         folder = self.folder(key)
-        if not folder.is_dir():
-            return None
-        try:
-            store = read_store(folder)
-            if store.key != key:
-                raise Damaged("it is that of another split")
-            if (store.labels is not None) != self.task.splits[self.split].has_labels:
-                raise Damaged("its labels are not listed")
-            if (store.windows is not None) != (self.tokenizer.windows > 1):
-                raise Damaged("its windows are not listed")
-            return store
-        except Damaged as reason:
-            logging.warning("the token store %s is damaged (%s) and is made again", folder, reason)
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
+        damage = ""
+        for _ in range(2):  # Another process may just have made it again.
+            if not folder.is_dir():
+                return None
+            try:
+                return self._whole(read_store(folder), key)
+            except Damaged as reason:
+                damage = str(reason)
+        logging.warning("the token store %s is damaged (%s) and is made again", folder, damage)
+        remove_store(folder)
+        return None
+
+    def _whole(self, store: TokenStore, key: str) -> TokenStore:
+        """The store, where it is that of the split; raises Damaged where not."""
+        if store.key != key:
+            raise Damaged("it is that of another split")
+        expected = {
+            "labels": self.task.splits[self.split].has_labels,
+            "windows": self.tokenizer.windows > 1,
+            "groups": self.task.is_ranking,
+        }
+        for name, is_there in expected.items():
+            if (getattr(store, name) is not None) != is_there:
+                raise Damaged(f"its {name} are not listed")
+        return store
 
     def make(self, key: str, part: _Part | None = None) -> TokenStore:
         """Tokenises the split, or a part of it, into the cache."""
@@ -220,20 +243,26 @@ class _Making(NamedTuple):
         task, spec, reader = self.task, self.task.splits[self.split], self.reader()
         queries = Queries(task, spec) if task.is_ranking else None
         labels: list[float] = []
-        uids: list[np.ndarray] = []
+        uid_lengths: list[np.ndarray] = []
 
         def pieces() -> Iterator[Sequence[Sequence[str]]]:
             chosen = (row for n, row in enumerate(reader) if part is None or part.has_row[n])
             while piece := list(islice(chosen, _CHUNK)):
                 labels.extend(row.label for row in piece)
-                uids.append(np.array([row.uid for row in piece], np.str_))
+                uids = Uids.of([row.uid for row in piece])
+                uid_bytes.append(uids.data)
+                uid_lengths.append(np.diff(uids.offsets))
                 for row in piece if queries else ():
                     queries.add(row.texts[0], row.place)  # type: ignore[union-attr]
                 yield list(zip(*(row.texts for row in piece), strict=True))
 
         of_examples: list[tuple[np.ndarray, ...]] = []
         progress = _Progress(f"{task.name}/{self.split}", reader)
-        with writer.appending("token_ids", "type_ids") as (token_ids, type_ids):
+        with writer.appending("token_ids", "type_ids", "uid_bytes") as (
+            token_ids,
+            type_ids,
+            uid_bytes,
+        ):
             for tokens in _in_threads(
                 lambda texts: _encode(self.tokenizer.encode, texts), pieces()
             ):
@@ -241,36 +270,41 @@ class _Making(NamedTuple):
                 type_ids.append(tokens.type_ids)
                 of_examples.append(tokens[2:])
                 progress.add(len(tokens.windows))
+        self.check_unchanged()
         remarks = reader.remarks
         columns = map(np.concatenate, zip(*of_examples, strict=True))
         arrays = dict(zip(_Tokens._fields[2:], columns, strict=True))
         lengths = arrays.pop("lengths")
-        arrays["uids"] = np.concatenate(uids)
+        arrays["uid_lengths"] = np.concatenate(uid_lengths)
         if spec.has_labels:
             arrays["labels"] = np.array(labels, np.float32)
         if queries is not None:
             found, more = queries.grouped(arrays.get("labels"))
             remarks += more
             first, count = _offsets(arrays["windows"]), arrays["windows"]
-            _reorder(writer, _offsets(lengths)[first], found.order)
+            _reorder(writer, ("token_ids", "type_ids"), _offsets(lengths)[first], found.order)
+            _reorder(writer, ("uid_bytes",), _offsets(arrays["uid_lengths"]), found.order)
             lengths = lengths[ranges(first[found.order], count[found.order])]
             arrays = {name: array[found.order] for name, array in arrays.items()}
             arrays["groups"] = found.groups
         arrays["offsets"] = _offsets(lengths)
+        arrays["uid_offsets"] = _offsets(arrays.pop("uid_lengths"))
         if self.tokenizer.windows == 1:
             del arrays["windows"]
         for name, array in arrays.items():
             writer.add(name, array)
         writer.finish(key, reader.skipped, "; ".join(remarks if part is None else part.remarks))
-        return len(arrays["uids"])
+        return len(arrays["is_cut"])
 
 
-def _reorder(writer: StoreWriter, offsets: np.ndarray, order: np.ndarray) -> None:
-    """Puts the tokens of examples into another order, a piece at a time."""
+def _reorder(
+    writer: StoreWriter, names: Sequence[str], offsets: np.ndarray, order: np.ndarray
+) -> None:
+    """Puts the parts of arrays that belong to examples into another order, a piece at a time."""
     if np.array_equal(order, np.arange(len(offsets) - 1)):
         return
     lengths = np.diff(offsets)
-    for name in ("token_ids", "type_ids"):
+    for name in names:
         before = writer.read(name)
         with writer.replacing(name) as file:
             for start in range(0, len(order), _CHUNK):
@@ -281,17 +315,17 @@ def _reorder(writer: StoreWriter, offsets: np.ndarray, order: np.ndarray) -> Non
 def _survey(making: _Making, choices: Sequence[Choice], key: str) -> _Part | None:
     """Reads a split without tokenising it; None where more than half of it is used."""
     reader = making.reader()
-    ranking = making.task.is_ranking
-    queries = Queries(making.task, making.task.splits[making.split])
+    spec = making.task.splits[making.split]
+    queries = Queries(making.task, spec) if making.task.is_ranking else None
     labels: list[float] = []
     count = 0
     for row in reader:
         count += 1
-        if ranking:
+        if queries is not None:
             queries.add(row.texts[0], row.place)
             labels.append(row.label)
     remarks, rows, items = reader.remarks, np.arange(count), np.arange(count)
-    if ranking:
+    if queries is not None:
         found, more = queries.grouped(np.array(labels, np.float32))
         remarks, rows, items = remarks + more, found.order, found.groups
     used = np.arange(len(np.unique(items)))
@@ -349,7 +383,6 @@ class _Progress:
 def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
     """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
-    unset = {name for name in ("format", "quoting") if getattr(spec, name) is None}
     return {
         "format": FORMAT,
         "kind": task.kind,
@@ -358,8 +391,8 @@ def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]
         "label_values": task.label_values,
         "score_range": task.score_range,
         "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
-        "split": spec.model_dump(exclude={"file", "tfds", "optional", *unset}),
-        "is_jsonl": spec.has_keys,
+        "split": spec.model_dump(exclude={"file", "tfds", "optional", "format"}),
+        "formats": [spec.format_of(file) for file in spec.files],
         "on_bad_row": on_bad_row,
     }
 

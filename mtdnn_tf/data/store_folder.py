@@ -1,21 +1,33 @@
 """Token stores on disk: flat arrays, with a description that has their shapes and hashes."""
 
 import hashlib
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.data.uids import Uids
 
 DESCRIPTION = "meta.json"
-_ALWAYS = {"token_ids", "type_ids", "offsets", "uids", "whole_lengths", "is_cut"}
-_ARRAYS = _ALWAYS | {"labels", "groups", "windows"}
+_DTYPES = {
+    "token_ids": "<i4",
+    "type_ids": "<i4",
+    "offsets": "<i8",
+    "uid_bytes": "|u1",
+    "uid_offsets": "<i8",
+    "whole_lengths": "<i4",
+    "is_cut": "|b1",
+    "labels": "<f4",
+    "groups": "<i4",
+    "windows": "<i8",
+}
+_NOT_ALWAYS = {"labels", "groups", "windows"}
 
 
 class Damaged(Exception):
@@ -25,8 +37,7 @@ class Damaged(Exception):
 class _Array(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dtype: str
-    shape: tuple[int]
+    size: NonNegativeInt
     sha256: str
 
 
@@ -52,8 +63,8 @@ class StoreWriter:
 
     @contextmanager
     def appending(self, *names: str) -> Iterator[list["ArrayFile"]]:
-        """Opens arrays of int32 to append to; they are described when the block ends."""
-        files = [ArrayFile(self._folder / f"{name}.bin") for name in names]
+        """Opens arrays to append to; they are described when the block ends."""
+        files = [ArrayFile(self._folder, name) for name in names]
         try:
             yield files
         finally:
@@ -63,22 +74,19 @@ class StoreWriter:
 
     def add(self, name: str, array: np.ndarray) -> None:
         """Writes a whole array."""
-        file = ArrayFile(self._folder / f"{name}.bin", array.dtype)
-        file.append(array)
-        file.close()
-        self._arrays[name] = file.description()
+        with self.appending(name) as (file,):
+            file.append(array)
 
     @contextmanager
     def replacing(self, name: str) -> Iterator["ArrayFile"]:
         """Opens an array anew, while the one before can still be read."""
-        path = self._folder / f"{name}.bin"
-        path.unlink()
+        _path(self._folder, name).unlink()
         with self.appending(name) as (file,):
             yield file
 
     def read(self, name: str) -> np.ndarray:
         """An array that was written, memory-mapped."""
-        return _mapped(self._folder / f"{name}.bin", self._arrays[name])
+        return _mapped(self._folder, name, self._arrays[name])
 
     def finish(self, key: str, skipped: int, remark: str) -> None:
         """Writes the description."""
@@ -90,12 +98,12 @@ class ArrayFile:
     """A file of one array, with its hash.
 
     Args:
-        path: The file.
-        dtype: Of its values.
+        folder: The folder of the store.
+        name: Name of the array.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype | type = np.int32) -> None:
-        self._dtype, self._file = np.dtype(dtype), path.open("wb")
+    def __init__(self, folder: Path, name: str) -> None:
+        self._dtype, self._file = np.dtype(_DTYPES[name]), _path(folder, name).open("wb")
         self._digest, self._size = hashlib.sha256(), 0
 
     def append(self, values: np.ndarray) -> None:
@@ -110,8 +118,8 @@ class ArrayFile:
         self._file.close()
 
     def description(self) -> _Array:
-        """Shape and hash of what was written."""
-        return _Array(dtype=self._dtype.str, shape=(self._size,), sha256=self._digest.hexdigest())
+        """Size and hash of what was written."""
+        return _Array(size=self._size, sha256=self._digest.hexdigest())
 
 
 @contextmanager
@@ -120,8 +128,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Where another process was first, its store stays: it is the same.
     """
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _beside(folder)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -134,6 +141,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_store(folder: Path) -> None:
+    """Removes a store; another process never finds half of it."""
+    aside = _beside(folder)
+    with suppress(OSError):  # Another process was first.
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _beside(folder: Path) -> Path:
+    """A name for what is no whole store; no other process or thread has the same."""
+    return folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
+
+
 def read_store(folder: Path) -> TokenStore:
     """Reads a store; its arrays are memory-mapped.
 
@@ -143,7 +163,7 @@ def read_store(folder: Path) -> TokenStore:
     try:
         text = (folder / DESCRIPTION).read_text("utf-8")
         description = _Description.model_validate_json(text)
-        if not _ALWAYS <= set(description.arrays) <= _ARRAYS:
+        if not set(_DTYPES) - _NOT_ALWAYS <= set(description.arrays) <= set(_DTYPES):
             raise Damaged(f"{DESCRIPTION} lists {', '.join(description.arrays)}")
         arrays: dict[str, Any] = {
             name: _checked(folder, name, of) for name, of in description.arrays.items()
@@ -152,8 +172,10 @@ def read_store(folder: Path) -> TokenStore:
         raise Damaged(f"{DESCRIPTION}: {error.errors()[0]['msg']}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Damaged(str(error)) from None
+    _check_sizes(arrays)
     return TokenStore(
         labels=arrays.pop("labels", None),
+        uids=Uids(arrays.pop("uid_bytes"), arrays.pop("uid_offsets")),
         **arrays,
         key=description.key,
         skipped=description.skipped,
@@ -162,14 +184,37 @@ def read_store(folder: Path) -> TokenStore:
 
 
 def _checked(folder: Path, name: str, array: _Array) -> np.ndarray:
-    path = folder / f"{name}.bin"
+    path = _path(folder, name)
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != array.sha256:
             raise Damaged(f"{path.name} is not what was written")
-    return _mapped(path, array)
+        if file.tell() != array.size * np.dtype(_DTYPES[name]).itemsize:
+            raise Damaged(f"{DESCRIPTION} lists {array.size} values of {path.name}")
+    return _mapped(folder, name, array)
 
 
-def _mapped(path: Path, array: _Array) -> np.ndarray:
-    if array.shape == (0,):  # Nothing cannot be mapped.
-        return np.empty(0, array.dtype)
-    return np.memmap(path, array.dtype, mode="r", shape=array.shape)
+def _check_sizes(arrays: dict[str, np.ndarray]) -> None:
+    """Raises Damaged where arrays of a store do not belong together."""
+    sizes = {name: len(array) for name, array in arrays.items()}
+    examples = sizes["uid_offsets"] - 1
+    windows = int(arrays["windows"].sum()) if "windows" in arrays else examples
+    expected = {
+        "offsets": windows + 1,
+        "token_ids": arrays["offsets"][-1] if sizes["offsets"] else -1,
+        "type_ids": sizes["token_ids"],
+        "uid_bytes": arrays["uid_offsets"][-1] if sizes["uid_offsets"] else -1,
+        **dict.fromkeys(("whole_lengths", "is_cut", "labels", "groups", "windows"), examples),
+    }
+    for name, size in sizes.items():
+        if size != expected.get(name, size):
+            raise Damaged(f"{name} has {size} values, expected {expected[name]}")
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.bin"
+
+
+def _mapped(folder: Path, name: str, array: _Array) -> np.ndarray:
+    if not array.size:  # Nothing cannot be mapped.
+        return np.empty(0, _DTYPES[name])
+    return np.memmap(_path(folder, name), _DTYPES[name], mode="r", shape=(array.size,))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtdnn_tf.data.ranges import ranges
+from mtdnn_tf.data.uids import Uids
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TokenStore:
         offsets: [windows + 1] int64; window w is `token_ids[offsets[w]:offsets[w + 1]]`.
         labels: [examples] float32, class ids or scores, not a number where one has none; None where
             the split has none.
-        uids: [examples] str.
+        uids: [examples] strings.
         groups: [examples] int32, the query of each candidate, ascending; None but for ranking tasks.
         key: Hash of everything the arrays depend on.
         source: Hash of the rows and how they are read, whatever the tokenizer; that of a subset is
@@ -37,7 +38,7 @@ class TokenStore:
     type_ids: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray | None
-    uids: np.ndarray
+    uids: Uids
     groups: np.ndarray | None = None
     key: str = ""
     source: str = ""
@@ -117,7 +118,7 @@ class TokenStore:
             type_ids=np.concatenate([self.type_ids, unlabelled.type_ids]),
             offsets=np.concatenate([self.offsets, self.offsets[-1] + unlabelled.offsets[1:]]),
             labels=np.concatenate([np.asarray(self.labels), no_label]),
-            uids=np.concatenate([self.uids, unlabelled.uids]),
+            uids=self.uids.joined(unlabelled.uids),
             key=hashlib.sha256(f"{self.key}+{unlabelled.key}".encode()).hexdigest(),
             whole_lengths=both(self.whole_lengths, unlabelled.whole_lengths),
             is_cut=both(self.is_cut, unlabelled.is_cut),

@@ -65,7 +65,7 @@ def label(
                 if split == "train":
                     used = open_train(task, experiment.data, loaded.tokenizer)
                 targets = SoftTargets(cache_dir, run, fingerprint, task, split, store.source)
-                items = targets.missing(store, used.uids)
+                items = targets.missing(store, np.asarray(used.uids))
                 labelled, count = 0, int(np.diff(store.item_offsets)[items].sum())
                 where = f"{run}: {name}/{split}"
                 with WorkProgress(f"{where}: labelled", count) as progress:

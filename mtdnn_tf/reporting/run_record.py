@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtdnn_tf.config import DataSettings, Experiment
-from mtdnn_tf.data.sources import content_hash, read_split
+from mtdnn_tf.data.sources import SplitReader, content_hash
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.predictions import DevPredictions, cell, read_predictions
 from mtdnn_tf.run_directory import RunDirectory
@@ -121,7 +121,7 @@ class RunRecord:
         return read_predictions(_predictions_file(self._directory, task, split), task)
 
     def texts(self, split: Split, settings: DataSettings) -> Mapping[str, Sequence[str]]:
-        """Uid to the texts of a split's examples.
+        """Uid to the texts of a split's worst errors.
 
         Args:
             split: The split.
@@ -135,13 +135,17 @@ class RunRecord:
         content = content_hash(split.task, split.name, data_dir, tfds_dir).hex()
         if split.content not in (None, content):
             raise UserError(f"{split.title}: the data is not that of the run")
-        rows = read_split(split.task, split.name, data_dir, settings.on_bad_row, tfds_dir)
         found = split.predictions
-        uids = list(map(cell, rows.uids))
-        labels = dict(zip(uids, np.asarray(rows.labels).tolist(), strict=True))
+        wanted = {found.uids[row] for row in split.worst()}
+        labels, texts = {}, {}
+        for row in SplitReader(split.task, split.name, data_dir, settings.on_bad_row, tfds_dir):
+            uid = cell(row.uid)
+            labels[uid] = float(np.float32(row.label))
+            if uid in wanted:
+                texts[uid] = row.texts
         if [labels.get(uid) for uid in found.uids] != found.labels.tolist():
             raise UserError(f"{split.title}: the data is not that of the run")
-        return dict(zip(uids, zip(*rows.texts.values(), strict=True), strict=True))
+        return texts
 
 
 def _splits(
