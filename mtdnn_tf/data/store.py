@@ -27,7 +27,7 @@ from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 
-FORMAT = 3  # Part of the key: raise it when how text is read changes.
+FORMAT = 2  # Part of the key, which runs note: raise it when how text is read changes.
 _CHUNK = 4096
 _THREADS = min(4, os.cpu_count() or 1)
 _SECONDS_BETWEEN_LINES = 15
@@ -207,7 +207,11 @@ class _Making(NamedTuple):
                 return self._whole(read_store(folder), key)
             except Damaged as reason:
                 damage = str(reason)
-        logging.warning("the token store %s is damaged (%s) and is made again", folder, damage)
+        logging.warning(
+            "the token store %s is damaged or of another version (%s); it is made again",
+            folder,
+            damage,
+        )
         remove_store(folder)
         return None
 
@@ -383,6 +387,10 @@ class _Progress:
 def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
     """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
+    formats = {spec.format_of(file) for file in spec.files}
+    # These are read as they always were, and have the keys that runs of earlier versions noted.
+    others = {} if formats <= {"tsv", "jsonl"} else {"formats": sorted(formats)}
+    unset = {"quoting"} if spec.quoting is None else set()
     return {
         "format": FORMAT,
         "kind": task.kind,
@@ -391,9 +399,10 @@ def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]
         "label_values": task.label_values,
         "score_range": task.score_range,
         "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
-        "split": spec.model_dump(exclude={"file", "tfds", "optional", "format"}),
-        "formats": [spec.format_of(file) for file in spec.files],
+        "split": spec.model_dump(exclude={"file", "tfds", "optional", "format", *unset}),
+        "is_jsonl": spec.has_keys,
         "on_bad_row": on_bad_row,
+        **others,
     }
 
 
