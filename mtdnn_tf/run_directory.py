@@ -150,9 +150,9 @@ class RunDirectory:
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
-        command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
+        command = shlex.join(["python", *sys.orig_argv[1:]])
         text = yaml_text(saved_tree(experiment))
-        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}{_END}\n")
+        write_atomically(self.config_file, f"{_COMMAND}{json.dumps(command)}\n{text}{_END}\n")
         self._begun.unlink(missing_ok=True)
 
     def write_hashes(self) -> None:
@@ -187,7 +187,12 @@ class RunDirectory:
     def read_command(self) -> str | None:
         """The command that began the run; None where it is not known."""
         first = self.config_file.read_text(encoding="utf-8").split("\n", 1)[0]
-        return first.removeprefix(_COMMAND) if first.startswith(_COMMAND) else None
+        if not first.startswith(_COMMAND):
+            return None
+        command = first.removeprefix(_COMMAND)
+        if command.startswith('"'):  # Runs of earlier versions have it without quotes.
+            command = json.loads(command)
+        return command.encode(errors="backslashreplace").decode()
 
     def check_same(self, experiment: Experiment) -> None:
         """Compares the run that is here with the experiment that is to go on in it.

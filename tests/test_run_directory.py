@@ -1,10 +1,15 @@
 """A run's small files are what it began with, and its directory can be used and named."""
 
+import os
+import shlex
+import sys
+
 import pytest
 from tiny import write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import FIXED_FILES, RunDirectory
 
 
@@ -60,6 +65,38 @@ def test_a_config_that_is_cut_off_is_told(directory):
     directory.config_file.write_text(text[: text.index("encoder:")])
     with pytest.raises(UserError, match=r"config\.yaml is cut off: its last line is not"):
         directory.read_experiment()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["a\rb", "a\nb: [", "\x85", "\u2028", "\x1b[0m", "\x07", "caf\xe9 \N{GRINNING FACE}"],
+)
+def test_a_command_of_any_characters_is_told_as_it_was(
+    argument, directory, experiment, monkeypatch
+):
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python", "-m", "x", argument])
+    directory.write_experiment(experiment)
+    assert directory.read_experiment() == experiment
+    assert shlex.split(directory.read_command()) == ["python", "-m", "x", argument]
+
+
+def test_a_command_that_is_not_utf_8_is_told_with_escapes(directory, experiment, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python", os.fsdecode(b"\xff")])
+    directory.write_experiment(experiment)
+    assert directory.read_experiment() == experiment
+    assert directory.read_command() == r"python '\udcff'"
+
+
+def test_the_command_of_a_run_of_before_has_no_quotes(directory):
+    text = directory.config_file.read_text().split("\n", 1)[1]
+    directory.config_file.write_text(f"# Begun by: python -m x '--set=a=b c'\n{text}")
+    assert directory.read_command() == "python -m x '--set=a=b c'"
+
+
+def test_a_text_that_is_not_utf_8_is_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*x: 'utf-8' codec can't encode"):
+        write_atomically(tmp_path / "x", os.fsdecode(b"\xff"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_with_a_comma_is_refused_before_anything_is_written(tmp_path):
