@@ -1,6 +1,7 @@
 """An experiment read from a YAML file, with settings of the command line on top."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from mtdnn_tf.saved_config import current_tree
 from mtdnn_tf.tasks.registry import SourceName, resolve_task
 from mtdnn_tf.validation import validated
 from mtdnn_tf.yaml_file import parse_yaml, read_yaml
+
+# What JSON leaves as it is and YAML folds or refuses.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def set_key(tree: dict[str, Any], assignment: str) -> None:
@@ -42,10 +46,14 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
 def assignments(*settings: Mapping[str, Any]) -> list[str]:
     """Settings, dotted key to value, as `key=value` texts."""
     return [
-        f"{key}={json.dumps(value, ensure_ascii=False)}"
+        f"{key}={_ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False))}"
         for of_one in settings
         for key, value in of_one.items()
     ]
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
