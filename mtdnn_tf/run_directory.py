@@ -146,7 +146,8 @@ class RunDirectory:
             raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
         self._check_files()
         where = str(self.config_file)
-        return build_experiment(current_tree(read_yaml(self.config_file), where), where)
+        tree = current_tree(read_yaml(self.config_file), where)
+        return build_experiment(tree, where, saved=True)
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
