@@ -99,6 +99,40 @@ def test_a_text_that_is_not_utf_8_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def contents(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_start_that_was_killed_leaves_nothing_to_the_next(directory):
+    """What it did not write stays, as the soft targets that are there before a student begins."""
+    directory.config_file.unlink()
+    others = ["teachers.json", "soft_targets.npz", "encoder/LICENSE"]
+    directory.begin(others)
+    others += ["encoder/source.json", "checkpoints/last/ckpt-0.index"]
+    for name in (*others, "soft_targets/x", "encoder/mine"):
+        (directory.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory.path / name).touch()
+    directory.make_room()
+    assert contents(directory.path) == ["encoder/mine", "soft_targets/x"]
+
+
+def test_the_start_of_a_run_of_before_is_removed_too(directory):
+    directory.config_file.unlink()
+    directory.checkpoints.joinpath("begun").touch()
+    directory.make_room()
+    assert not directory.checkpoints.exists()
+
+
+def test_checkpoints_are_kept_where_only_the_config_is_lost(directory):
+    """Also where the run was killed between the two: the mark goes when it goes on."""
+    directory.begin()
+    directory.remove_partial_files()
+    directory.config_file.unlink()
+    directory.best.path.mkdir()
+    with pytest.raises(UserError, match="has checkpoints but no config"):
+        directory.make_room()
+
+
 def test_a_name_with_a_comma_is_refused_before_anything_is_written(tmp_path):
     message = r"cannot use the workdir .*a,b: ',' stands between"
     with pytest.raises(UserError, match=message), RunDirectory(tmp_path / "a,b").locked():
