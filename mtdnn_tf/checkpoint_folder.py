@@ -33,15 +33,18 @@ class CheckpointFolder:
         return sorted(found, key=number_of, reverse=True)
 
     @contextlib.contextmanager
-    def written(self, number: int, keep: int) -> Iterator[Path]:
+    def written(self, number: int, keep: int, before: int | None = None) -> Iterator[Path]:
         """Yields the path to write a checkpoint to; puts it in place when the block ends well.
 
         Args:
             number: Its number. Newer ones are not of the run's present course and go.
             keep: How many checkpoints stay, this one included.
+            before: The number of the one that the run went on from. Those between the two are
+                damaged and go. By default it is the newest one below `number`.
         """
         partial = self.path / PARTIAL
-        older = [path for path in self.newest_first() if number_of(path) < number]
+        newest = number - 1 if before is None else min(before, number - 1)
+        older = [path for path in self.newest_first() if number_of(path) <= newest]
         kept = [self.path / f"ckpt-{number}", *older[: keep - 1]]
         try:
             partial.mkdir(parents=True, exist_ok=True)
@@ -49,6 +52,7 @@ class CheckpointFolder:
             lines = [f'model_checkpoint_path: "{kept[0].name}"']
             lines += [f'all_model_checkpoint_paths: "{path.name}"' for path in reversed(kept)]
             (partial / LIST_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._set_aside(number)
             order = {".index": 1, "": 2}
             for file in sorted(partial.iterdir(), key=lambda file: order.get(file.suffix, 0)):
                 self._place(file)
@@ -63,6 +67,21 @@ class CheckpointFolder:
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
         for folder in self.path.glob("ckpt-*_temp"):  # Of earlier versions.
             shutil.rmtree(folder)
+
+    def _set_aside(self, number: int) -> None:
+        """Copies a checkpoint that is to be written over to the next number, where it is whole."""
+        old, copy = f"ckpt-{number}", f"ckpt-{number + 1}"
+        index = self.path / f"{old}.index"
+        if not index.exists():
+            return
+        files = self._files()
+        for file in files:
+            if file.stem == copy:
+                file.unlink()
+        for file in reversed(files):
+            if file.stem == old:
+                shutil.copyfile(file, file.with_stem(copy))
+        index.unlink()  # The old index is not one of the new tensors.
 
     def _place(self, file: Path) -> None:
         file.replace(self.path / file.name)

@@ -2,10 +2,12 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from logging import WARNING, Formatter, LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +83,7 @@ def take_memory_from_the_system() -> None:
 def _parse(arguments: list[str]) -> list[str]:
     """Parses the flags; a wrong one is told in a line, where absl has several."""
     try:
+        _check_flagfiles(arguments)
         others = flags.FLAGS(arguments)
         for name in flags.FLAGS:
             _check_not_empty(flags.FLAGS[name])
@@ -88,6 +91,15 @@ def _parse(arguments: list[str]) -> list[str]:
     except flags.Error as error:
         print(f"error: {' '.join(str(error).split())} (--help lists the flags)", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_flagfiles(arguments: list[str]) -> None:
+    """Refuses a --flagfile without a value, which absl takes for a file without flags."""
+    for flag, value in pairwise([*arguments, ""]):
+        if flag == "--":
+            return
+        if re.fullmatch("--?flagfile=" if value else "--?flagfile=?", flag):
+            raise flags.IllegalFlagValueError("--flagfile: expected a value, found none")
 
 
 def _check_not_empty(flag: flags.Flag) -> None:

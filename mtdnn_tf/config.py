@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationInfo, model_validator
 
 from mtdnn_tf.distillation.settings import DistillationSettings
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
-from mtdnn_tf.validation import LocalPath, Section
+from mtdnn_tf.validation import LocalPath, Section, is_saved
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
@@ -312,7 +312,7 @@ class Experiment(Section):
         return tuple(task for task in self.tasks.values() if task.has_head)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self, info: ValidationInfo) -> Self:
         longest = self.data.max_length * self.data.windows
         if self.batch_length < longest:
             windows = f" times data.windows {self.data.windows}" if self.data.windows > 1 else ""
@@ -320,7 +320,8 @@ class Experiment(Section):
                 f"batch.length {self.batch_length} is under data.max_length {self.data.max_length}"
                 f"{windows}: the longest example would not fit a row"
             )
-        check_tasks({name: task.splits for name, task in self.tasks.items()})
+        if not is_saved(info):
+            check_tasks({name: task.splits for name, task in self.tasks.items()})
         heads = [task.name for task in self.heads]
         for task in self.tasks.values():
             if not task.has_head and task.predict_with not in heads:

@@ -1,6 +1,7 @@
 """An experiment read from a YAML file, with settings of the command line on top."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from mtdnn_tf.tasks.registry import SourceName, resolve_task
 from mtdnn_tf.validation import validated
 from mtdnn_tf.yaml_file import parse_yaml, read_yaml
 
+# What JSON leaves as it is and YAML folds or refuses.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
 
 def set_key(tree: dict[str, Any], assignment: str) -> None:
     """Sets one nested key of a config tree in place, from `training.epochs=2`.
@@ -20,11 +24,16 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
     the way are copied: what other places of the tree share with them stays.
 
     Raises:
-        UserError: The text is not `key=value`, or the path goes through something not a mapping.
+        UserError: The text is not `key=value`, the value is missing, or the path goes through
+            something not a mapping.
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set={assignment}: expected key=value, such as training.epochs=2")
+    if not text.strip():
+        raise UserError(
+            f"--set={assignment}: expected a value after =, found none; write null for none"
+        )
     value = parse_yaml(text, f"--set={assignment}", key.strip())
     *parents, last = key.strip().split(".")
     node = tree
@@ -42,10 +51,14 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
 def assignments(*settings: Mapping[str, Any]) -> list[str]:
     """Settings, dotted key to value, as `key=value` texts."""
     return [
-        f"{key}={json.dumps(value, ensure_ascii=False)}"
+        f"{key}={_ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False))}"
         for of_one in settings
         for key, value in of_one.items()
     ]
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
@@ -56,12 +69,13 @@ def _tasks_mapping(tasks: Any, where: str) -> dict[str, Any]:
     raise UserError(f"{where}: tasks: expected a list of task names or a mapping, found {tasks!r}")
 
 
-def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
+def build_experiment(tree: dict[str, Any], where: str, *, saved: bool = False) -> Experiment:
     """Turns a config tree into an `Experiment`, task names resolved against the built-in suites.
 
     Args:
         tree: What the YAML holds: a user's config, or a saved one, with its `format`.
         where: The file, for messages.
+        saved: Whether a run has saved it; see `mtdnn_tf.validation.is_saved`.
 
     Raises:
         UserError: A key, task, value or type is wrong; names it, and the near matches.
@@ -76,9 +90,10 @@ def build_experiment(tree: dict[str, Any], where: str) -> Experiment:
     is_tfds = isinstance(data, dict) and data.get("source") == "tfds"
     source: SourceName = "tfds" if is_tfds else "files"
     tree["tasks"] = {
-        name: resolve_task(name, override, where, source) for name, override in tasks.items()
+        name: resolve_task(name, override, where, source, saved=saved)
+        for name, override in tasks.items()
     }
-    return validated(Experiment, tree, where)
+    return validated(Experiment, tree, where, saved=saved)
 
 
 def load_experiment(

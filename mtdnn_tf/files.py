@@ -35,7 +35,8 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
         private: Whether nobody but its owner may read it.
 
     Raises:
-        UserError: It cannot be written, such as on a full disk; nothing is left of it.
+        UserError: It cannot be written, such as on a full disk or because of a character that UTF-8
+            does not have; nothing is left of it.
     """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
@@ -43,6 +44,6 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
         partial.touch(0o600 if private else 0o666)
         partial.write_text(text, encoding="utf-8", newline="\n")
         partial.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', error)}") from error

@@ -19,7 +19,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +124,29 @@ class RunDirectory:
         Raises:
             UserError: There are checkpoints that no such start left.
         """
-        if self.checkpoints.exists() and not self._begun.exists():
+        if any(self.checkpoints.glob("*")) and not self._begun.exists():
             raise UserError(
                 f"{self.path} has checkpoints but no config.yaml: it is no run, or has lost its config; "
                 "choose another --workdir"
             )
+        # It is empty in earlier versions, and where a start was killed before it wrote another file.
+        text = self._begun.read_text(encoding="utf-8") if self._begun.exists() else ""
+        for name in json.loads(text or "[]"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in self.checkpoints.glob("*/"):  # The mark goes last.
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def begin(self) -> None:
-        """Marks the checkpoints that follow as those of a run whose config is still to come."""
+    def begin(self, others: Iterable[str] = ()) -> None:
+        """Marks what follows as that of a run whose config is still to come.
+
+        Args:
+            others: The files that a start writes besides the `FIXED_FILES` and checkpoints.
+        """
+        own = [path.relative_to(self.path) for path in (self._files_file, self.source_file)]
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self._begun.touch()
+        names = [*FIXED_FILES, *map(str, own), *others]
+        self._begun.write_text(json.dumps(names), encoding="utf-8")
 
     def read_experiment(self) -> Experiment:
         """Reads the experiment of the run, after a look at the run's other small files.
@@ -146,13 +158,14 @@ class RunDirectory:
             raise UserError(f"{self.path} is not a run directory: it has no config.yaml")
         self._check_files()
         where = str(self.config_file)
-        return build_experiment(current_tree(read_yaml(self.config_file), where), where)
+        tree = current_tree(read_yaml(self.config_file), where)
+        return build_experiment(tree, where, saved=True)
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
-        command = shlex.join(["python", *sys.orig_argv[1:]]).replace("\n", " ")
+        command = shlex.join(["python", *sys.orig_argv[1:]])
         text = yaml_text(saved_tree(experiment))
-        write_atomically(self.config_file, f"{_COMMAND}{command}\n{text}{_END}\n")
+        write_atomically(self.config_file, f"{_COMMAND}{json.dumps(command)}\n{text}{_END}\n")
         self._begun.unlink(missing_ok=True)
 
     def write_hashes(self) -> None:
@@ -180,14 +193,20 @@ class RunDirectory:
             raise UserError(f"cannot read {self.path / name}: {error.strerror}") from error
 
     def remove_partial_files(self) -> None:
-        """Removes files that a process that was killed had not written whole; under the lock."""
+        """Removes what a process that was killed had not written whole or removed; under the lock."""
+        self._begun.unlink(missing_ok=True)
         for path in self.path.glob("*.partial-*"):
             path.unlink()
 
     def read_command(self) -> str | None:
         """The command that began the run; None where it is not known."""
         first = self.config_file.read_text(encoding="utf-8").split("\n", 1)[0]
-        return first.removeprefix(_COMMAND) if first.startswith(_COMMAND) else None
+        if not first.startswith(_COMMAND):
+            return None
+        command = first.removeprefix(_COMMAND)
+        if command.startswith('"'):  # Runs of earlier versions have it without quotes.
+            command = json.loads(command)
+        return command.encode(errors="backslashreplace").decode()
 
     def check_same(self, experiment: Experiment) -> None:
         """Compares the run that is here with the experiment that is to go on in it.

@@ -5,13 +5,12 @@
 The same command goes on where a run was interrupted.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.experiment_file import assignments, load_experiment
 
 
 def _define_flags() -> None:
@@ -28,10 +27,8 @@ def _define_flags() -> None:
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     cli.check_workdir_or_dry_run(values)
-    assignments = list(values.set)
-    if values.init_from:
-        assignments.append(f"init.run={json.dumps(values.init_from)}")
-    experiment = load_experiment(Path(values.config), assignments, values.data_dir)
+    start = assignments({"init.run": values.init_from} if values.init_from else {})
+    experiment = load_experiment(Path(values.config), [*values.set, *start], values.data_dir)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.training.dry_run import dry_run
     from mtdnn_tf.training.signals import stop_signals

@@ -4,14 +4,30 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.files import local_path
 
 Model = TypeVar("Model", bound=BaseModel)
-LocalPath = Annotated[str, AfterValidator(local_path)]
+
+
+def is_saved(info: ValidationInfo) -> bool:
+    """Whether a run has saved what is validated: rules about names may be younger than the run."""
+    return bool(info.context)
+
+
+def _local_path(text: str, info: ValidationInfo) -> str:
+    try:
+        return local_path(text)
+    except ValueError:
+        if is_saved(info):
+            return text
+        raise
+
+
+LocalPath = Annotated[str, AfterValidator(_local_path)]
 
 MAX_INPUT_CHARS = 60
 # Errors whose message already says what was found, or that found nothing.
@@ -28,31 +44,35 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def validated(model_class: type[Model], data: object, where: str) -> Model:
+def validated(model_class: type[Model], data: object, where: str, *, saved: bool = False) -> Model:
     """Returns `model_class` made of `data`, which a user wrote.
 
     Args:
         model_class: A pydantic model, nested or not.
         data: What was read from YAML or JSON.
         where: What the message begins with: a file, or a task.
+        saved: Whether a run has saved it; see `is_saved`.
 
     Raises:
         UserError: `data` does not fit. The message is one line, such as
             `configs/x.yaml: training.learnin_rate: unknown key; did you mean 'learning_rate'?`
     """
     try:
-        return model_class.model_validate(data)
+        return model_class.model_validate(data, context=saved)
     except ValidationError as error:
         message = _first_mistake(model_class, data, error.errors(include_url=False))
     raise UserError(f"{where}: {message}")
 
 
 def _first_mistake(model_class: type[BaseModel], data: object, errors: list[ErrorDetails]) -> str:
-    # A misspelled key often makes another key missing: the misspelling is the mistake to name.
-    chosen = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    # A misspelled key often makes another key missing: the misspelling is the mistake to name. And a
+    # check of our own is of a value that has the right type, in a union with members of other types.
+    telling = ("extra_forbidden", "value_error")
+    chosen = next((e for kind in telling for e in errors if e["type"] == kind), errors[0])
     path = _path(chosen, data)
     # A value that fits no member of a union has one error for each member.
     same = [e for e in errors if _path(e, data) == path]
+    same = [chosen] if chosen["type"] == "value_error" else same
     text = " or ".join(dict.fromkeys(_reason(e, path, model_class) for e in same))
     if chosen["type"] not in COMPLETE:
         text += _but_found(chosen["input"])

@@ -7,6 +7,7 @@ take for one (`010`, `0x1F`, `12:30`, `1_000`) is text. Keys, and the scalars be
 
 import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,7 +84,7 @@ def _yaml() -> YAML:
     yaml.max_depth = MAX_DEPTH
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
-    yaml.width = 100
+    yaml.width = sys.maxsize  # ruamel.yaml loses where it breaks a line after an escape.
     return yaml
 
 

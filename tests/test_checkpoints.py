@@ -1,6 +1,10 @@
 """Checkpoints are found by their files, put in place whole, and never lost to a damaged list."""
 
+import contextlib
+import itertools
 import json
+import shutil
+from pathlib import Path
 from struct import pack
 
 import keras
@@ -148,6 +152,66 @@ def test_newer_states_that_were_not_taken_go_when_the_run_goes_on(saved):
     again.checkpoints.restore()
     again.save(20)
     assert names(saved / "last") == {"ckpt-18", "ckpt-20"}
+
+
+def test_a_damaged_state_is_not_counted_as_one_that_is_kept(saved):
+    damage(saved / "last", "empty")
+    again = State(saved)
+    again.checkpoints.restore()
+    again.save(24)
+    assert names(saved / "last") == {"ckpt-18", "ckpt-24"}
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`."""
+
+
+@pytest.mark.parametrize(
+    ("number", "keep", "there"),
+    [(20, 1, [20]), (20, 2, [10, 20]), (20, 2, [19, 20, 21]), (30, 1, [20]), (15, 1, [20])],
+)
+def test_a_save_that_is_killed_anywhere_leaves_a_whole_checkpoint(
+    number, keep, there, tmp_path, monkeypatch
+):
+    def save(folder, number, keep, text):
+        with folder.written(number, keep) as path:
+            for suffix in (".data-00000-of-00001", ".index", ".json"):
+                path.with_name(path.name + suffix).write_text(text)
+
+    def texts(path):
+        return {file.read_text() for file in path.parent.glob(f"{path.name}.*")}
+
+    def may_die(call):
+        def wrapper(*args, **kwargs):
+            if not left:
+                raise Killed
+            left.pop()
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    for owner, name in (
+        (Path, "replace"),
+        (Path, "unlink"),
+        (shutil, "copyfile"),
+        (shutil, "rmtree"),
+    ):
+        monkeypatch.setattr(owner, name, may_die(getattr(owner, name)))
+    for calls in itertools.count():
+        left = [None] * 1000
+        folder = CheckpointFolder(tmp_path / str(calls))
+        for old in there:
+            save(folder, old, 5, f"old {old}")
+        left = [None] * calls
+        with contextlib.suppress(Killed):
+            save(folder, number, keep, "new")
+        found = [texts(path) for path in folder.newest_first()]
+        assert found
+        assert all(len(of_one) == 1 for of_one in found), "no checkpoint is of two"
+        if left:
+            break
+    assert {"new"} in found
+    assert len(found) == min(keep, 1 + sum(old < number for old in there))
 
 
 @pytest.mark.parametrize("name", ["run[1]", "run[a", r"a\b", "run*", "a?b", "a]b", "a b ü"])

@@ -66,6 +66,15 @@ def test_a_flag_without_a_value_is_refused_by_name(texts, capsys):
             flags.FLAGS[name].unparse()
 
 
+@pytest.mark.parametrize(
+    "flag", [["--flagfile="], ["-flagfile="], ["--flagfile", ""], ["--flagfile"]]
+)
+def test_a_file_of_flags_without_a_name_is_refused(flag, capsys):
+    assert "--flagfile: expected a value, found none" in refusal(["x", *flag], capsys)
+    flags.FLAGS.unparse_flags()
+    assert cli._parse(["x", "--", *flag]) == ["x", *flag]
+
+
 def test_a_path_is_a_local_one(texts, capsys):
     names, line = texts
     for name in names - NO_PATHS:

@@ -5,6 +5,7 @@ import yaml
 from pydantic import ValidationError, create_model
 from tiny import write_tasks
 
+from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
 from mtdnn_tf.run_directory import RunDirectory
@@ -99,6 +100,10 @@ def test_set_overrides_one_key(assignment, keys, value):
         (["data.cache_dir=gs://bucket/x"], "data.cache_dir: only local files and folders are taken"),
         (["encoder.pretrained=hf://bert"], "encoder.pretrained: only local files and folders"),
         (["init.run=''"], "init.run: expected a path, found none"),
+        (["tasks.rte.folder=gs://b/x"], "folder: only local files and folders are taken, no gs://"),
+        (["tasks.rte.splits.dev.file=gs://b/x.tsv"], "file: only local files and folders are taken, no gs://"),
+        (["tasks.rte.splits.dev.file=[s3://b/x.tsv]"], "dev.file.0: only local files and folders"),
+        (["tasks.rte.splits.dev.other_names=[~nobody!/x]"], "dev.other_names.0: there is no such"),
         (["tasks=[]"], "expected a list of task names or a mapping"),
         (["tasks={1: null}"], "task '1': no built-in task has this name"),
         (["training.seed=4294967296"], "training.seed: should be less than 4294967296"),
@@ -148,10 +153,32 @@ def test_the_home_folder_may_be_written_as_the_shell_does(monkeypatch):
         "encoder": {"pretrained": "~/bert"},
         "distillation": {"teachers": {"rte": ["~/runs/a", "runs/~b"]}},
     }
+    split = {"file": "~/dev.tsv", "other_names": ["~/d.tsv"], "columns": {}}
+    tree["tasks"] = {"rte": {"folder": "~/rte", "splits": {"dev": split}}}
     experiment = build_experiment(tree, "x.yaml")
     assert (experiment.data.data_dir, experiment.data.cache_dir) == ("/home/me/glue", "/home/me")
     assert experiment.encoder.pretrained == "/home/me/bert"
     assert experiment.distillation.teachers["rte"] == ("/home/me/runs/a", "runs/~b")
+    task = experiment.tasks["rte"]
+    dev = task.splits["dev"]
+    assert (task.folder, dev.file) == ("/home/me/rte", "/home/me/dev.tsv")
+    assert dev.other_names == ("/home/me/d.tsv",)
+
+
+@pytest.mark.parametrize(
+    ("variable", "found"),
+    [("MTDNN_CACHE_DIR", "/home/me/c"), ("XDG_CACHE_HOME", "/home/me/c/mtdnn_tf")],
+)
+def test_the_cache_of_the_environment_is_a_local_folder(variable, found, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("MTDNN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert str(default_cache_dir()) == "/home/me/.cache/mtdnn_tf"
+    monkeypatch.setenv(variable, "~/c")
+    assert str(default_cache_dir()) == found
+    monkeypatch.setenv(variable, "gs://b/x")
+    with pytest.raises(UserError, match=rf"^\${variable}: only local files and folders are taken"):
+        default_cache_dir()
 
 
 def test_set_changes_one_of_two_tasks_that_share_a_section(tmp_path):
@@ -180,7 +207,9 @@ def test_a_setting_is_taken_as_it_is_or_refused(model):
                 assert type(taken) in (type(value), float)
 
 
-@pytest.mark.parametrize("assignment", ["epochs", "=3", "training.epochs.x=1", "a={b"])
+@pytest.mark.parametrize(
+    "assignment", ["epochs", "=3", "training.epochs.x=1", "a={b", "init.run=", "training= "]
+)
 def test_a_set_flag_that_is_no_assignment_is_refused(assignment):
     with pytest.raises(UserError, match="--set="):
         set_key({"training": {"epochs": 3}}, assignment)

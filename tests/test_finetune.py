@@ -301,3 +301,11 @@ def test_a_run_needs_a_workdir(binary, config, multi_task):
     done = run(binary, flag)
     assert done.returncode == 1
     assert "--workdir is needed, and with --dry_run nothing is written" in done.stderr
+
+
+@pytest.mark.parametrize("binary", ["train", "finetune"])
+def test_a_run_to_start_from_may_be_called_anything(binary, config, tmp_path):
+    flags = ["--dry_run"] if binary == "train" else ["--workdir=w"]
+    origin = tmp_path / "\N{GRINNING FACE}\x7f x"
+    done = run(binary, f"--config={config}", f"--init_from={origin}", *flags, cwd=tmp_path)
+    assert error_line(done) == f"error: {origin} is not a run directory: it has no config.yaml"

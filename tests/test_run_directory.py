@@ -1,10 +1,15 @@
 """A run's small files are what it began with, and its directory can be used and named."""
 
+import os
+import shlex
+import sys
+
 import pytest
 from tiny import write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.files import write_atomically
 from mtdnn_tf.run_directory import FIXED_FILES, RunDirectory
 
 
@@ -60,6 +65,72 @@ def test_a_config_that_is_cut_off_is_told(directory):
     directory.config_file.write_text(text[: text.index("encoder:")])
     with pytest.raises(UserError, match=r"config\.yaml is cut off: its last line is not"):
         directory.read_experiment()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["a\rb", "a\nb: [", "\x85", "\u2028", "\x1b[0m", "\x07", "caf\xe9 \N{GRINNING FACE}"],
+)
+def test_a_command_of_any_characters_is_told_as_it_was(
+    argument, directory, experiment, monkeypatch
+):
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python", "-m", "x", argument])
+    directory.write_experiment(experiment)
+    assert directory.read_experiment() == experiment
+    assert shlex.split(directory.read_command()) == ["python", "-m", "x", argument]
+
+
+def test_a_command_that_is_not_utf_8_is_told_with_escapes(directory, experiment, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python", os.fsdecode(b"\xff")])
+    directory.write_experiment(experiment)
+    assert directory.read_experiment() == experiment
+    assert directory.read_command() == r"python '\udcff'"
+
+
+def test_the_command_of_a_run_of_before_has_no_quotes(directory):
+    text = directory.config_file.read_text().split("\n", 1)[1]
+    directory.config_file.write_text(f"# Begun by: python -m x '--set=a=b c'\n{text}")
+    assert directory.read_command() == "python -m x '--set=a=b c'"
+
+
+def test_a_text_that_is_not_utf_8_is_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*x: 'utf-8' codec can't encode"):
+        write_atomically(tmp_path / "x", os.fsdecode(b"\xff"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def contents(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_start_that_was_killed_leaves_nothing_to_the_next(directory):
+    """What it did not write stays, as the soft targets that are there before a student begins."""
+    directory.config_file.unlink()
+    others = ["teachers.json", "soft_targets.npz", "encoder/LICENSE"]
+    directory.begin(others)
+    others += ["encoder/source.json", "checkpoints/last/ckpt-0.index"]
+    for name in (*others, "soft_targets/x", "encoder/mine"):
+        (directory.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory.path / name).touch()
+    directory.make_room()
+    assert contents(directory.path) == ["encoder/mine", "soft_targets/x"]
+
+
+def test_the_start_of_a_run_of_before_is_removed_too(directory):
+    directory.config_file.unlink()
+    directory.checkpoints.joinpath("begun").touch()
+    directory.make_room()
+    assert not directory.checkpoints.exists()
+
+
+def test_checkpoints_are_kept_where_only_the_config_is_lost(directory):
+    """Also where the run was killed between the two: the mark goes when it goes on."""
+    directory.begin()
+    directory.remove_partial_files()
+    directory.config_file.unlink()
+    directory.best.path.mkdir()
+    with pytest.raises(UserError, match="has checkpoints but no config"):
+        directory.make_room()
 
 
 def test_a_name_with_a_comma_is_refused_before_anything_is_written(tmp_path):

@@ -1,9 +1,15 @@
-"""The config of a run: it rebuilds its experiment, in this version and in later ones."""
+"""The config of a run: it rebuilds its experiment, in this version and in later ones.
+
+tests/data/old_names is of the first version, which took names and files that are refused by now.
+"""
+
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import write_tasks
+from tiny import error_line, run, write_tasks
 
 from mtdnn_tf import saved_config
 from mtdnn_tf.errors import UserError
@@ -14,6 +20,7 @@ from mtdnn_tf.training.finetuning import finetune_experiment
 from mtdnn_tf.yaml_file import read_yaml, yaml_text
 
 DATA = {"data_dir": "data"}
+OLD = Path(__file__).parent / "data/old_names"
 
 
 def saved(tree, folder):
@@ -90,3 +97,59 @@ def test_a_setting_that_was_renamed_is_found_under_its_old_name(tmp_path, monkey
     monkeypatch.setattr(saved_config, "RENAMED", renamed)
     monkeypatch.setattr(saved_config, "FORMAT", 2)
     assert directory.read_experiment() == experiment
+
+
+def test_a_run_may_have_names_that_a_new_experiment_may_not():
+    experiment = RunDirectory(OLD).read_experiment()
+    assert list(experiment.tasks) == ["mood", "encode"]
+    assert [task.fields for task in experiment.heads] == [("review text",), ("class",)]
+    assert experiment.tasks["mood"].labels == ("bad ", "good")
+    assert experiment.training.clip_norm is None
+    assert not experiment.data.cache_dir
+    with pytest.raises(UserError, match=r"task 'mood': labels\.0: a label is text without"):
+        load_experiment(OLD / "config.yaml")
+
+
+def test_every_file_of_the_first_version_was_tsv_but_jsonl():
+    tasks = RunDirectory(OLD).read_experiment().tasks
+    formats = {
+        file: (spec.format, spec.format_of(file))
+        for task in tasks.values()
+        for spec in task.splits.values()
+        for file in spec.files
+    }
+    said, by_suffix = ("tsv", "tsv"), (None, "tsv")
+    assert formats == {
+        "train": said,
+        "dev.csv": said,
+        "a.json": said,
+        "b.tsv": said,
+        "test.JSONL": said,
+        "train.tsv": by_suffix,
+        "dev.jsonl": (None, "jsonl"),
+    }
+
+
+def test_such_names_are_refused_where_they_are_exported(tmp_path):
+    config = Path(shutil.copy(OLD / "config.yaml", tmp_path))
+    config.write_text(config.read_text().replace("'bad '", "bad"))
+    done = run("export", f"--workdir={tmp_path}", f"--export_dir={tmp_path / 'models'}")
+    assert "task 'mood': fields: 'review text' cannot be the name of a field" in error_line(done)
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        None,
+        ["cola"],
+        {"cola": None},
+        {"cola": {"name": "cola"}},
+        {"cola": {"name": "cola", "splits": {"train": None}}},
+        {"mine": {"kind": "similarity", "splits": {"train": {"file": "x.tsv"}}}},
+    ],
+)
+def test_a_config_of_the_user_is_not_that_of_a_run(tasks, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml_text({"tasks": tasks}))
+    message = r"config\.yaml: it is not the config of a run, which has the full spec of every task"
+    with pytest.raises(UserError, match=message):
+        RunDirectory(tmp_path).read_experiment()

@@ -169,6 +169,20 @@ def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     assert_equal_runs(tmp_path / "run", auto)
 
 
+def test_a_start_that_was_killed_does_not_bind_the_next_to_its_teachers(
+    student_config, teachers, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = [f"--config={student_config}", f"--workdir={workdir}", "--set=training.epochs=1"]
+    place = "mtdnn_tf.run_directory:RunDirectory.write_experiment"
+    killed = run("", place, 1, "before", *flags, script=KILLER)
+    assert killed.returncode == -9, killed.stderr
+    noted = json.loads((workdir / "teachers.json").read_text())
+    (workdir / "teachers.json").write_text(json.dumps(dict.fromkeys(noted, "of before")))
+    distill(student_config, workdir, "--set=training.epochs=1")
+    assert json.loads((workdir / "teachers.json").read_text()) == noted
+
+
 def test_unlabelled_text_is_taught_by_the_teachers_alone(student_config, tmp_path):
     import random
 

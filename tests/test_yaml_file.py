@@ -16,7 +16,8 @@ from mtdnn_tf.yaml_file import AS_WRITTEN, parse_yaml, yaml_text
 TRICKY = (
     "yes no on off y N true null ~ 010 0x1F 12:30 1_000 1.0 1e3 .inf = -1 2024-01-01 << #".split()
 )
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"])) | st.sampled_from(TRICKY)
+long = st.text("\\\t ab\x85\u2028", min_size=90, max_size=250)  # An emitter may break their lines.
+texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(TRICKY) | long
 numbers = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
 leaves = texts | numbers | st.booleans() | st.none()
 trees = st.recursive(

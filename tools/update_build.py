@@ -22,6 +22,15 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("mtdnn_tf", "tests", "tools")
 HEADER = "# Written by `python tools/update_build.py`; tests/test_build.py keeps it true.\n"
 VISIBLE = 'package(default_visibility = ["//visibility:public"])\n'
+
+
+def _files_of(folder: str) -> list[str]:
+    """The files of a folder of tests/data, from tests/ on."""
+    tests = ROOT / "tests"
+    paths = (tests / "data" / folder).rglob("*")
+    return sorted(path.relative_to(tests).as_posix() for path in paths if path.is_file())
+
+
 # A file to the files that it reads, which lie in its folder or below.
 READS = {
     "mtdnn_tf/__init__.py": ["py.typed"],
@@ -30,11 +39,8 @@ READS = {
     "mtdnn_tf/serving/rest_api.py": ["page.html"],
     "mtdnn_tf/tasks/registry.py": ["suites/glue.yaml", "suites/nli.yaml", "suites/superglue.yaml"],
     "tests/test_configs.py": ["//:others"],
-    "tests/test_old_run.py": sorted(
-        path.relative_to(ROOT / "tests").as_posix()
-        for path in (ROOT / "tests" / "data").rglob("*")
-        if path.is_file()
-    ),
+    "tests/test_old_run.py": _files_of("old_run"),
+    "tests/test_saved_config.py": _files_of("old_names"),
 }
 RUNNER = "tests/run_pytest.py"  # The main file of every test.
 RUNS_BINARIES = "tests/tiny.py"  # Runs them by their names; what tests may need is what there is.

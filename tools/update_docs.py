@@ -63,8 +63,9 @@ as well, `--set=training.epochs=2`. A recipe, for `mtdnn_tf.distill`, is an expe
 sections `teachers` and `student`.
 
 Paths, in a config and in flags, are local: `~` at the beginning is the home folder, and an address
-such as `gs://bucket/x` is refused. A flag with an empty value, as of a variable that is not set, is
-refused as well. Every command takes `--traceback`, which shows where in the code an error came from.
+such as `gs://bucket/x` is refused. A flag or a `--set` with an empty value, as of a variable that is
+not set, is refused as well; nothing is written `null`.
+Every command takes `--traceback`, which shows where in the code an error came from.
 Predictions on standard output are UTF-8, whatever the terminal shows; in messages and tables,
 characters that the terminal lacks are written as `\\u` escapes.
 

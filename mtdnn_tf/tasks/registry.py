@@ -51,6 +51,8 @@ def resolve_task(
     override: Mapping[str, Any] | None = None,
     where: str = "",
     source: SourceName = "files",
+    *,
+    saved: bool = False,
 ) -> TaskSpec:
     """Returns the task called `name`.
 
@@ -64,6 +66,7 @@ def resolve_task(
             out.
         where: What an error's message begins with, such as the config file.
         source: What a built-in task is read from, `files` or `tfds`.
+        saved: Whether a run has saved `override`; see `mtdnn_tf.validation.is_saved`.
 
     Raises:
         UserError: There is no such task, or the fields do not make one.
@@ -94,7 +97,7 @@ def resolve_task(
             f"{where}: no built-in task has this name{did_you_mean(name, builtin_tasks())}"
             " (a task of your own needs kind, fields, metrics and splits)"
         )
-    return validated(TaskSpec, {**fields, "name": name}, where)
+    return validated(TaskSpec, {**fields, "name": name}, where, saved=saved)
 
 
 def _merged(base: dict[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

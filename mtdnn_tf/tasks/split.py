@@ -5,9 +5,16 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    model_validator,
+)
 
-from mtdnn_tf.validation import Section
+from mtdnn_tf.validation import LocalPath, Section, is_saved
 
 OnBadRow = Literal["error", "skip"]
 FileFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "arrow"]
@@ -29,14 +36,14 @@ TABLES: tuple[FileFormat, ...] = ("tsv", "csv")  # Their rows have cells; the ot
 
 # Python code may give a number; a config's labels are read as text.
 LabelText = Annotated[str, Field(coerce_numbers_to_str=True)]
-LabelName = Annotated[LabelText, AfterValidator(lambda text: _label_name(text))]
+LabelName = Annotated[LabelText, AfterValidator(lambda text, info: _label_name(text, info))]
 TfdsName = Annotated[str, Field(pattern=r"^\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?$")]
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-def _label_name(text: str) -> str:
+def _label_name(text: str, info: ValidationInfo) -> str:
     """Raises a ValueError for a label that no cell of a table can say."""
-    if text.splitlines() != [text] or text != text.strip() or "\t" in text:
+    if not is_saved(info) and (text.splitlines() != [text] or text != text.strip() or "\t" in text):
         raise ValueError(
             f"a label is text without tabs, line ends and white space around it, not {text!r}"
         )
@@ -102,8 +109,8 @@ class SplitSpec(Section):
         on_bad_row: Overrides the experiment's `data.on_bad_row` for this split.
     """
 
-    file: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    other_names: tuple[str, ...] = ()
+    file: LocalPath | Annotated[tuple[LocalPath, ...], Field(min_length=1)] | None = None
+    other_names: tuple[LocalPath, ...] = ()
     format: FileFormat | None = None
     quoting: Quoting | None = None
     tfds: TfdsName | Annotated[tuple[TfdsName, ...], Field(min_length=1)] | None = None

@@ -66,7 +66,7 @@ class Checkpoints:
             UserError: It could not be written, such as on a full disk; earlier ones are untouched.
         """
         if number != self._number:
-            self._save("last", self._training, number, self._keep)
+            self._save("last", self._training, number, self._keep, self._number)
         self._number = number
 
     def save_best(self, step: int, dev: dict[str, Any] | None) -> None:
@@ -79,7 +79,7 @@ class Checkpoints:
         Raises:
             UserError: As `save`.
         """
-        self._save("best", self._model, step, 1, dev)
+        self._save("best", self._model, step, 1, dev=dev)
 
     def _save(
         self,
@@ -87,22 +87,23 @@ class Checkpoints:
         parts: Parts,
         number: int,
         keep: int,
+        before: int | None = None,
         dev: dict[str, Any] | None = None,
     ) -> None:
         if not self._writes:
             return
         folder = self._folders[which]
         try:
-            with folder.written(number, keep) as path:
+            with folder.written(number, keep, before) as path:
                 tf.train.Checkpoint(**parts).write(str(path))
                 if dev is not None:
                     path.with_suffix(".json").write_text(json.dumps(dev), encoding="utf-8")
         except (tf.errors.OpError, OSError) as error:
             reason = str(getattr(error, "message", error)).splitlines()[0]
-            before = "; the last one before is whole, and the same command goes on from there"
+            hint = "; the last one before is whole, and the same command goes on from there"
             raise UserError(
                 f"cannot write the checkpoint {number} in {folder.path}: {reason}"
-                f"{before if self._folders['last'].newest_first() else ''}"
+                f"{hint if self._folders['last'].newest_first() else ''}"
             ) from error
 
     def restore(self) -> bool:

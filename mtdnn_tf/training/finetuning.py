@@ -12,7 +12,7 @@ from absl import logging
 from mtdnn_tf.config import Experiment, MixtureSettings
 from mtdnn_tf.data.splits import open_dev
 from mtdnn_tf.errors import UserError, did_you_mean
-from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
+from mtdnn_tf.experiment_file import assignments, build_experiment, load_experiment, set_key
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.loading import load
 from mtdnn_tf.run_directory import RunDirectory
@@ -41,7 +41,7 @@ class FineTuningReport:
 
 
 def finetune_experiment(
-    run: str, config: Path | None, assignments: Sequence[str] = (), data_dir: str | None = None
+    run: str, config: Path | None, settings: Sequence[str] = (), data_dir: str | None = None
 ) -> Experiment:
     """The experiment that a run's copies are fine-tuned with, all tasks still in it.
 
@@ -49,20 +49,20 @@ def finetune_experiment(
         run: The run to start from.
         config: An experiment file; by default the run's own experiment, with each task's examples
             once an epoch.
-        assignments: `key=value` texts that override single keys.
+        settings: `key=value` texts that override single keys.
         data_dir: Overrides `data.data_dir`.
 
     Raises:
         UserError: There is no such run, or a setting is wrong.
     """
-    assignments = [*assignments, f"init.run={json.dumps(run, ensure_ascii=False)}"]
+    settings = [*settings, *assignments({"init.run": run})]
     if config is not None:
         RunDirectory(run).read_experiment()  # It has to be there.
-        return load_experiment(config, assignments, data_dir)
+        return load_experiment(config, settings, data_dir)
     tree = RunDirectory(run).read_experiment().model_dump(mode="json")
     tree["mixture"] = MixtureSettings().model_dump(mode="json")
-    for assignment in assignments:
-        set_key(tree, assignment)
+    for setting in settings:
+        set_key(tree, setting)
     if data_dir:
         tree["data"]["data_dir"] = data_dir
     return build_experiment(tree, run)

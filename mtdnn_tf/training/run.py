@@ -11,7 +11,7 @@ from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
 from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.teaching import Teaching
+from mtdnn_tf.distillation.teaching import STORED_FILE, TEACHERS_FILE, Teaching
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
@@ -134,6 +134,9 @@ class TrainingRun:
         workers.check_same(json.dumps(config.to_hf_dict()), "the encoder's settings")
         workers.check_same_weights(self.model)
         give_replicas_own_dropout(self.strategy, self.model)
+        if self.is_new and workers.is_chief:
+            licences = [f"{directory.encoder.name}/{path.name}" for path in start.licences]
+            directory.begin([TEACHERS_FILE, STORED_FILE, *licences])
         self.teaching: Teaching | None = None
         if experiment.distillation.teachers:
             self.teaching = Teaching(
@@ -167,7 +170,6 @@ class TrainingRun:
         """Writes a new run's small files and first checkpoint; the config last: then it is a run."""
         directory = self.directory
         if self.workers.is_chief:
-            directory.begin()
             config = encoder_of(self.model).config
             encoder_file = directory.encoder / "config.json"
             write_atomically(encoder_file, json.dumps(config.to_hf_dict(), indent=2))
