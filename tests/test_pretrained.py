@@ -442,7 +442,8 @@ def test_the_hub_is_asked_for_the_revision_and_every_file_that_is_read(monkeypat
 
     def download(name, revision, allow_patterns, **_):
         assert (name, revision) == ("owner/tiny", "2" * 40)
-        assert {"tokenizer.json", "vocab.txt", "1_Pooling/config.json"} <= set(allow_patterns)
+        names = ("tokenizer.json", "special_tokens_map.json", "vocab.txt", "1_Pooling/config.json")
+        assert set(names) <= set(allow_patterns)
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)

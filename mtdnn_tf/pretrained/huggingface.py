@@ -6,12 +6,10 @@ from pathlib import Path
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
-from mtdnn_tf.pretrained.config_file import bert_config, read_json
+from mtdnn_tf.pretrained.config_file import CONFIG_FILE, bert_config, read_json
 from mtdnn_tf.pretrained.tensors import WEIGHTS, read_tensors, tensor_names
 from mtdnn_tf.pretrained.tokenizer_files import missing_vocab
 from mtdnn_tf.pretrained.weights import POOLER, Layout, LoadReport, Shape, load_weights
-
-CONFIG_FILE = "config.json"
 
 # Our layer -> the module of transformers' BertModel.
 EMBEDDINGS = {
