@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from absl import logging
 from tiny import VOCAB, run, write_tasks
 
 from mtdnn_tf.data import store as store_module
-from mtdnn_tf.data.cache import entries
+from mtdnn_tf.data.cache import default_cache_dir, entries
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.store_folder import StoreWriter
@@ -198,6 +199,30 @@ def test_no_rows_are_no_tokens(task, tokenizer, tmp_path):
     store = tokenize_rows(task, empty, tokenizer)
     assert len(store) == 0
     assert store.offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "/home/me/.cache/mtdnn_tf"),
+        ({"MTDNN_CACHE_DIR": "~/mine", "XDG_CACHE_HOME": "/other"}, "/home/me/mine"),
+        ({"MTDNN_CACHE_DIR": "", "XDG_CACHE_HOME": "~/other"}, "/home/me/other/mtdnn_tf"),
+        ({"MTDNN_CACHE_DIR": "gs://b/x"}, None),
+        ({"XDG_CACHE_HOME": "gs://b/x"}, None),
+    ],
+)
+def test_the_cache_is_a_local_folder(variables, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for name in ("MTDNN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if expected is None:
+        (name,) = variables
+        with pytest.raises(UserError, match=rf"^\${name} is 'gs://b/x': only local files"):
+            default_cache_dir()
+    else:
+        assert default_cache_dir() == Path(expected)
 
 
 def test_the_cache_lists_its_stores_and_clears_them_alone(task, tmp_path, tokenizer):

@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import local_path
+
 # A store, or one that a killed process left half-written.
 _STORE = re.compile(r"(?P<split>.+)-[0-9a-f]{16}(?P<partial>\.partial-\d+)?")
 
@@ -26,10 +29,18 @@ class Entry(NamedTuple):
 
 
 def default_cache_dir() -> Path:
-    """`$MTDNN_CACHE_DIR`, else `~/.cache/mtdnn_tf` (or below `$XDG_CACHE_HOME`)."""
-    if own := os.environ.get("MTDNN_CACHE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtdnn_tf"
+    """`$MTDNN_CACHE_DIR`, else `~/.cache/mtdnn_tf` (or below `$XDG_CACHE_HOME`).
+
+    Raises:
+        UserError: The variable says no local folder.
+    """
+    for name, below in (("MTDNN_CACHE_DIR", ""), ("XDG_CACHE_HOME", "mtdnn_tf")):
+        if value := os.environ.get(name):
+            try:
+                return Path(local_path(value)) / below
+            except ValueError as error:
+                raise UserError(f"${name} is {value!r}: {error}") from None
+    return Path.home() / ".cache" / "mtdnn_tf"
 
 
 def entries(cache_dir: Path) -> list[Entry]:

@@ -7,7 +7,7 @@ from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from mtdnn_tf.tasks.names import check_fields
 from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
-from mtdnn_tf.validation import Section
+from mtdnn_tf.validation import LocalPath, Section
 
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[
@@ -118,7 +118,7 @@ class TaskSpec(Section):
     san: SANSettings | None = None
     dropout: Rate = 0.1
     loss_weight: Annotated[StrictFloat, Field(gt=0)] = 1.0
-    folder: str | None = None
+    folder: LocalPath | None = None
     splits: dict[str, SplitSpec]
     predict_with: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
 

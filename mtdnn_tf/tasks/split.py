@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
-from mtdnn_tf.validation import Section
+from mtdnn_tf.files import local_path
+from mtdnn_tf.validation import LocalPath, Section
 
 OnBadRow = Literal["error", "skip"]
 FileFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "arrow"]
@@ -103,7 +104,7 @@ class SplitSpec(Section):
     """
 
     file: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    other_names: tuple[str, ...] = ()
+    other_names: tuple[LocalPath, ...] = ()
     format: FileFormat | None = None
     quoting: Quoting | None = None
     tfds: TfdsName | Annotated[tuple[TfdsName, ...], Field(min_length=1)] | None = None
@@ -151,6 +152,14 @@ class SplitSpec(Section):
             return cells[0]
         values = iter(cells)
         return _PLACEHOLDER.sub(lambda _: next(values), str(column))
+
+    @field_validator("file")
+    @classmethod
+    def _local(cls, file: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        """The paths are local; after the choice of a union, whose members would all be told."""
+        if file is None:
+            return None
+        return local_path(file) if isinstance(file, str) else tuple(map(local_path, file))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
