@@ -223,9 +223,18 @@ def test_special_tokens_are_refused_wherever_they_are_said(folder, file, key, va
     assert folder / file in files_read(folder)
 
 
-def test_a_side_that_texts_are_cut_from_is_told(saved):
-    change(saved / "tokenizer_config.json", truncation_side="left")
-    assert any("truncation_side is left" in note for note in read_tokenizer(saved).notes)
+@pytest.mark.parametrize(
+    ("file", "key", "value", "note"),
+    [
+        ("tokenizer_config.json", "truncation_side", "left", "truncation_side is left in "),
+        ("sentence_bert_config.json", "do_lower_case", True, "do_lower_case of sentence_bert"),
+    ],
+)
+def test_what_is_not_done_is_told(saved, file, key, value, note):
+    (saved / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    assert len(read_tokenizer(saved).notes) == 2
+    change(saved / file, **{key: value})
+    assert read_tokenizer(saved).notes[1].startswith(note)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "a\nb\n"])

@@ -21,7 +21,11 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
-TOKENIZER_FILES = (VOCAB_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG, ADDED_TOKENS, SPECIAL_TOKENS)
+SENTENCE_CONFIG = "sentence_bert_config.json"  # Of sentence-transformers.
+TOKENIZER_FILES = (
+    *(VOCAB_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG, ADDED_TOKENS, SPECIAL_TOKENS),
+    SENTENCE_CONFIG,
+)
 SETTINGS = {"lower_case", "strip_accents", "tokenize_chinese_chars"}
 # Written in a text, these are ordinary text here; others would have to be cut out of it whole.
 _KNOWN_TOKENS = {*SPECIAL_PIECES, "[MASK]"}
@@ -87,6 +91,12 @@ class _TokenizerConfig(_TokenizerClass, _SpecialTokens):
     subword_tokenizer_type: Literal["wordpiece"] | None = None
     truncation_side: Literal["left", "right"] = "right"
     added_tokens_decoder: dict[str, Token] = {}
+
+
+class _SentenceConfig(BaseModel):
+    """`sentence_bert_config.json`, as far as it decides ids."""
+
+    do_lower_case: StrictBool = False
 
 
 class _WordPiece(BaseModel):
@@ -180,6 +190,11 @@ def read_tokenizer_files(folder: Path) -> TokenizerFiles:
     if config.truncation_side == "left":
         notes.append(
             f"truncation_side is left in {TOKENIZER_CONFIG}; texts are cut as data.truncation says"
+        )
+    sentences = _read(folder / SENTENCE_CONFIG, _SentenceConfig)
+    if sentences is not None and sentences.do_lower_case:
+        notes.append(
+            f"do_lower_case of {SENTENCE_CONFIG} is not taken; encoder.lower_case: true lower-cases"
         )
     return TokenizerFiles(vocab, folder / name, found, tuple(notes))
 
