@@ -11,8 +11,6 @@ from pathlib import Path
 from absl import flags
 
 from mtdnn_tf import cli
-from mtdnn_tf.experiment_file import build_experiment
-from mtdnn_tf.run_directory import RunDirectory
 
 
 def _define_flags() -> None:
@@ -31,10 +29,6 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    tasks = RunDirectory(values.workdir).read_experiment().model_dump(mode="json")["tasks"]
-    build_experiment(
-        {"tasks": tasks}, values.workdir
-    )  # Runs of earlier versions may have any names.
     from mtdnn_tf.serving.saved_model import export
 
     folder = export(

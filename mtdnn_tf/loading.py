@@ -1,6 +1,7 @@
 """A trained model back from its run directory."""
 
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from mtdnn_tf.predictions import prediction_records
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.ragged import Ragged, RaggedModel, RaggedRunner
 from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.prediction import Prediction
+from mtdnn_tf.tasks.prediction import Prediction, check_examples
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.training.checkpoint import Checkpoints
 from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
@@ -59,7 +60,7 @@ class MTDNN:
         self._takes_few = strategy.num_replicas_in_sync == 1 and not isinstance(
             strategy, tf.distribute.TPUStrategy
         )
-        self._encode = functools.cache(tokenizer.encode_in_graph)
+        self._encode, self._lock = functools.cache(tokenizer.encode_in_graph), threading.Lock()
 
     def task(self, name: str) -> TaskSpec:
         """The spec of a task.
@@ -98,26 +99,31 @@ class MTDNN:
             UserError: There is no such task, or the texts are not what the task takes.
         """
         spec = self.task(task)
-        if isinstance(texts, str):
-            raise UserError(f"texts: expected a list of examples, found one string: {texts!r}")
+        check_examples(texts)
         examples = [tuple(t) if isinstance(t, tuple | list) else (t,) for t in texts]
         for example in examples:
             if len(example) != len(spec.fields) or not all(isinstance(t, str) for t in example):
                 raise UserError(f"{task} takes {', '.join(spec.fields)}; found {example!r}")
         if not examples:
             return []
+        # Half a surrogate pair becomes a question mark, as in the client of a server.
+        examples = [
+            tuple(t.encode(errors="replace").decode().strip() for t in example)
+            for example in examples
+        ]
         numbers: dict[str, int] = {}  # Of the queries.
-        groups = np.array([numbers.setdefault(e[0].strip(), len(numbers)) for e in examples])
+        groups = np.array([numbers.setdefault(e[0], len(numbers)) for e in examples])
         # The candidates of a query go beside each other.
         order = np.argsort(groups, kind="stable") if spec.is_ranking else np.arange(len(examples))
         rows = Rows(
-            texts={f: [examples[n][i].strip() for n in order] for i, f in enumerate(spec.fields)},
+            texts={f: [examples[n][i] for n in order] for i, f in enumerate(spec.fields)},
             labels=None,
             uids=[str(n) for n in order],
             skipped=0,
             groups=groups[order] if spec.is_ranking else None,
         )
-        encode = self._encode(len(spec.fields))
+        with self._lock:  # So that threads make the graph once.
+            encode = self._encode(len(spec.fields))
         logits = self.logits(task, tokenize_rows(spec, rows, self.tokenizer, encode))
         records = prediction_records(self.head(task), rows.uids, logits, groups=groups[order])
         names = [field.name for field in fields(Prediction)]

@@ -1,5 +1,7 @@
 """A model on the tokens of some examples and nothing else, whatever their number and lengths."""
 
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -80,7 +82,7 @@ class RaggedRunner:
 
     def __init__(self, model: Ragged, strategy: tf.distribute.Strategy) -> None:
         self._model, self._strategy = model, strategy
-        self._heads: dict[str, Callable[[Features], tf.Tensor]] = {}
+        self._forward, self._lock = functools.cache(self._traced), threading.Lock()
 
     def run(self, head: str, store: TokenStore) -> np.ndarray:
         """Computes the logits of every example under a head.
@@ -101,13 +103,13 @@ class RaggedRunner:
         if self._model.has_windows:
             ones = np.ones(len(store), np.int32)
             features["windows"] = ones if store.windows is None else store.windows.astype(np.int32)
-        if head not in self._heads:
-            self._heads[head] = self._forward(head)
-        logits = self._heads[head](features).numpy()
+        with self._lock:  # So that threads trace a head once.
+            forward = self._forward(head)
+        logits = forward(features).numpy()
         check_numbers(head, store.uids, logits)
         return logits
 
-    def _forward(self, head: str) -> Callable[[Features], tf.Tensor]:
+    def _traced(self, head: str) -> Callable[[Features], tf.Tensor]:
         def replica(features: Features) -> tf.Tensor:
             return self._model.logits([head], features)[head]
 

@@ -181,6 +181,37 @@ def test_the_cache_of_the_environment_is_a_local_folder(variable, found, monkeyp
         default_cache_dir()
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "expected"),
+    [
+        ("splits.dev.file", "~/dev.tsv", "/home/me/dev.tsv"),
+        ("splits.dev.file", ["~/dev.tsv", "more.tsv"], ("/home/me/dev.tsv", "more.tsv")),
+        ("splits.dev.other_names", ["~/old.tsv"], ("/home/me/old.tsv",)),
+        ("folder", "~/rte", "/home/me/rte"),
+        ("splits.dev.file", "gs://b/dev.tsv", None),
+        ("splits.dev.file", ["dev.tsv", "gs://b/dev.tsv"], None),
+        ("splits.dev.other_names", ["gs://b/dev.tsv"], None),
+        ("folder", "gs://b", None),
+    ],
+)
+def test_the_paths_of_a_task_are_local(keys, value, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    *above, last = keys.split(".")
+    override = {last: value}
+    for key in reversed(above):
+        override = {key: override}
+    tree = {"tasks": {"rte": override}}
+    if expected is None:
+        reason = r": only local files and folders are taken, no gs://$"
+        with pytest.raises(UserError, match=rf"^x.yaml: task 'rte': {keys}(\.\d)?{reason}"):
+            build_experiment(tree, "x.yaml")
+        return
+    task = build_experiment(tree, "x.yaml").tasks["rte"]
+    for key in above[:1]:
+        task = getattr(task, key)[above[1]]
+    assert getattr(task, last) == expected
+
+
 def test_set_changes_one_of_two_tasks_that_share_a_section(tmp_path):
     shared = write_tasks(tmp_path)["mood"]
     tree = {"tasks": {"one": shared, "two": shared}}

@@ -325,7 +325,8 @@ def test_a_warm_up_file_that_is_cut_off_is_told(exported, server, tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "shape", "values"),
     [("string", [2**31], {"string_val": [b"a"]}), ("int32", [2**31], {"int_val": [1]}),
-     ("string", [2], {"string_val": [b"a", b"b", b"c"]}), ("int32", [3], {"tensor_content": b"1"})],
+     ("string", [2], {"string_val": [b"a", b"b", b"c"]}), ("int32", [3], {"tensor_content": b"1"}),
+     ("resource", [1], {}), ("variant", [], {})],
 )  # fmt: skip
 def test_a_tensor_without_the_values_it_says_it_has_is_refused(dtype, shape, values):
     proto = tf.TensorShape(shape).as_proto()

@@ -6,12 +6,12 @@ import re
 
 import pytest
 from tiny import SPECIALS, VOCAB
-from transformers import BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig
-from mtdnn_tf.pretrained import read_tokenizer, resolve
+from mtdnn_tf.pretrained import files_read, read_tokenizer, resolve
 
 TEXTS = ["The BOAT is Schön, schon", "中文字 x中y", "É e"]
 PIECES = [*VOCAB, "schön", "schon", "The", ",", "中", "中文字", "##文", "É", "é", "e"]
@@ -80,8 +80,35 @@ def test_a_folder_of_transformers_5_gives_its_ids(values, folder):
     assert resolve(str(folder)) == folder
     expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     assert ids_of(folder) == expected
-    (folder / "tokenizer_config.json").unlink()  # tokenizer.json alone says as much.
-    assert ids_of(folder) == expected
+
+
+CLASSES = (None, "BertTokenizerFast", "TokenizersBackend")
+
+
+@pytest.mark.parametrize("config_class", CLASSES)
+@pytest.mark.parametrize("tokenizer_class", [*CLASSES, "no file"])
+def test_what_a_config_leaves_out_is_as_its_class_has_it(tokenizer_class, config_class, saved):
+    for name in ("lowercase", "strip_accents", "handle_chinese_chars"):
+        change(saved / "tokenizer.json", **{f"normalizer__{name}": False})
+    write(saved / "config.json", CONFIG | {"tokenizer_class": config_class})
+    write(saved / "tokenizer_config.json", {"tokenizer_class": tokenizer_class})
+    if tokenizer_class == "no file":
+        (saved / "tokenizer_config.json").unlink()
+        tokenizer_class = None
+    theirs = AutoTokenizer.from_pretrained(saved)
+    assert ids_of(saved) == [theirs(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+    notes = "\n".join(read_tokenizer(saved).notes)
+    told = "True in BertTokenizer's default, which is believed, False in tokenizer.json" in notes
+    assert told is ((tokenizer_class or config_class) != "TokenizersBackend")
+
+
+def test_a_class_that_the_encoders_config_names_is_refused_as_well(saved):
+    write(saved / "config.json", CONFIG | {"tokenizer_class": "BertJapaneseTokenizer"})
+    read_tokenizer(saved)  # tokenizer_config.json goes first.
+    write(saved / "tokenizer_config.json", {"do_lower_case": False})
+    told = refused(saved)
+    assert f"{saved / 'config.json'}: tokenizer_class" in told
+    assert "not 'BertJapaneseTokenizer'" in told
 
 
 def test_a_vocab_txt_and_a_config_say_it_as_well(saved):
@@ -124,6 +151,8 @@ OTHER_TEMPLATE = {
     ("file", "changes", "message"),
     [
         ("tokenizer_config", {"tokenizer_class": "RobertaTokenizer"}, "not 'RobertaTokenizer'"),
+        ("tokenizer_config", {"word_tokenizer_type": "mecab"}, "should be 'basic', not 'mecab'"),
+        ("tokenizer_config", {"subword_tokenizer_type": "character"}, "'wordpiece', not 'character'"),
         ("tokenizer_config", {"do_lower_case": "false"}, "do_lower_case: .*boolean, not 'false'"),
         ("tokenizer_config", {"sep_token": "</s>"}, r"sep_token: should be '\[SEP\]', not '</s>'"),
         ("tokenizer", {"model__type": "BPE"}, "model.type: should be 'WordPiece', not 'BPE'"),
@@ -138,6 +167,10 @@ OTHER_TEMPLATE = {
         ("tokenizer", {"normalizer": None}, "normalizer: should be a mapping"),
         ("tokenizer", {"pre_tokenizer__type": "Whitespace"}, "type: .*, not 'Whitespace'"),
         ("tokenizer", {"post_processor": {"type": "RobertaProcessing"}}, "RobertaProcessing"),
+        ("tokenizer", {"post_processor__special_tokens__[CLS]__ids": [4]},
+         r"post_processor: \[CLS\] and \[SEP\] are 4 and 3; expected 2 and 3, as in the vocabulary"),
+        ("tokenizer", {"post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 2],
+                                          "sep": ["[SEP]", 2]}}, "are 2 and 2; expected 2 and 3"),
         ("tokenizer", {"post_processor": OTHER_TEMPLATE}, r"post_processor \(TemplateProcessing\)"),
         ("tokenizer", {"added_tokens": [{"id": 44, "content": "covid"}]}, "the tokens 'covid'"),
     ],
@@ -164,6 +197,44 @@ def test_a_token_that_was_added_later_is_refused_wherever_it_is_said(folder):
     decoder = {"0": {"content": "[PAD]"}, str(len(PIECES)): {"content": "covid"}}
     write(folder / "tokenizer_config.json", {"added_tokens_decoder": decoder})
     assert "tokenizer_config.json: adds the tokens 'covid'" in refused(folder)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("additional_special_tokens", ["[MASK]", "warm"], "adds the tokens 'warm'"),
+        ("extra_special_tokens", ["warm", "[MASK]"], "adds the tokens 'warm'"),
+        ("extra_special_tokens", {"hot_token": "warm"}, "adds the tokens 'warm'"),
+        ("mask_token", "warm", "adds the tokens 'warm'"),
+        ("hot_token", "warm", "adds the tokens 'warm'"),
+        ("cls_token", "warm", r"cls_token: should be '[CLS]', not 'warm'"),
+    ],
+)
+def test_special_tokens_are_refused_wherever_they_are_said(folder, file, key, value, message):
+    write(folder / "vocab.txt", "\n".join(VOCAB))
+    right = {"cls_token": "[CLS]", "mask_token": "[MASK]", "additional_special_tokens": []}
+    write(folder / file, right)
+    assert ids_of(folder)[0][:3] == [VOCAB.index(piece) for piece in ("the", "boat", "is")]
+    write(folder / file, right | {key: value})
+    assert f"{folder / file}: {message}" in refused(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)("warmboat")["input_ids"]
+    assert VOCAB.index("warm") in theirs  # It is cut out of a text, or put around it.
+    assert folder / file in files_read(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "note"),
+    [
+        ("tokenizer_config.json", "truncation_side", "left", "truncation_side is left in "),
+        ("sentence_bert_config.json", "do_lower_case", True, "do_lower_case of sentence_bert"),
+    ],
+)
+def test_what_is_not_done_is_told(saved, file, key, value, note):
+    (saved / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    assert len(read_tokenizer(saved).notes) == 2
+    change(saved / file, **{key: value})
+    assert read_tokenizer(saved).notes[1].startswith(note)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "a\nb\n"])

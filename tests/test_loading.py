@@ -207,6 +207,17 @@ def test_the_training_model_and_the_loaded_one_have_the_same_variables(loaded, t
     assert saved == {f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in escaped}
 
 
+@pytest.mark.parametrize("texts", [None, 3, "the boat is calm ."])
+def test_what_is_no_list_of_examples_is_told(texts, loaded):
+    with pytest.raises(UserError, match=r"^texts: expected a list of examples, found ") as error:
+        loaded.predict("mood", texts)
+    assert str(error.value).endswith(repr(texts))
+
+
+def test_text_that_is_no_unicode_is_answered_as_by_a_server(loaded):
+    assert loaded.predict("mood", ["\ud83d calm"]) == loaded.predict("mood", ["? calm"])
+
+
 PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is very warm .")]
 
 

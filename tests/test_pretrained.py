@@ -245,6 +245,10 @@ def test_a_cut_weights_file_is_named(folder):
             json.dumps(TINY.to_hf_dict() | {"position_embedding_type": "relative_key"}),
             "expected 'absolute'",
         ),
+        (
+            json.dumps(TINY.to_hf_dict() | {"is_decoder": True}),
+            "is_decoder is True; expected False",
+        ),
     ],
 )
 def test_a_bad_config_is_refused(folder, content, message):
@@ -261,6 +265,8 @@ def test_a_bad_config_is_refused(folder, content, message):
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
         ({"pooling_mode_cls_token": True, "include_prompt": True}, "cls"),
         ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode": "mean", "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode": ["mean", "max"]}, "mean and max"),
         ({"pooling_mode_max_tokens": True}, "max_tokens"),
         ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
         ({"pooling_mode": "weightedmean"}, "weightedmean"),
@@ -278,6 +284,13 @@ def test_sentence_transformers_say_the_pooling_or_are_refused_by_its_name(folder
         with pytest.raises(UserError, match=f"the pooling is {pooling}.*; expected") as error:
             find_pooling(folder)
         assert str(path) in str(error.value)
+
+
+def test_a_layer_after_the_pooling_is_told(folder):
+    for name, values in (("1_Pooling", {"pooling_mode": "cls"}), ("2_Dense", {})):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(values))
+    assert find_pooling(folder) == ("cls", "1_Pooling/config.json (without its 2_Dense)")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -432,17 +445,30 @@ def test_offline_uses_the_cache_alone(monkeypatch, tmp_path, folder):
         resolve("owner/tiny", "v2")
 
 
-def test_the_hub_is_asked_for_the_revision_and_every_file_that_is_read(monkeypatch, folder):
+@pytest.mark.parametrize(
+    ("siblings", "is_pickled"),
+    [
+        (["model.safetensors", "pytorch_model.bin"], False),
+        (["model.safetensors.index.json", "pytorch_model.bin"], False),
+        (["2_Dense/model.safetensors", "onnx/model.safetensors", "pytorch_model.bin"], True),
+    ],
+)
+def test_the_hub_is_asked_for_the_revision_and_every_file_that_is_read(
+    siblings, is_pickled, monkeypatch, folder
+):
     import huggingface_hub
 
     class Hub:
         def model_info(self, name, revision, timeout):
             assert (name, revision) == ("owner/tiny", "v1")
-            return huggingface_hub.ModelInfo(id=name, sha="2" * 40)
+            files = [{"rfilename": name} for name in siblings]
+            return huggingface_hub.ModelInfo(id=name, sha="2" * 40, siblings=files)
 
     def download(name, revision, allow_patterns, **_):
         assert (name, revision) == ("owner/tiny", "2" * 40)
-        assert {"tokenizer.json", "vocab.txt", "1_Pooling/config.json"} <= set(allow_patterns)
+        names = ("tokenizer.json", "special_tokens_map.json", "vocab.txt", "1_Pooling/config.json")
+        assert {*names, "2_Dense/config.json", "sentence_bert_config.json"} <= set(allow_patterns)
+        assert ("pytorch_model.bin" in allow_patterns) == is_pickled
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)

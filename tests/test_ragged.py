@@ -1,6 +1,8 @@
 """Few texts are run without empty slots, and answered as in a packed batch."""
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -17,7 +19,7 @@ from mtdnn_tf.experiment_file import load_experiment
 from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.modeling import BertEncoder, build_mtdnn, ragged_inputs
 from mtdnn_tf.pretrained import load_config
-from mtdnn_tf.ragged import RaggedModel
+from mtdnn_tf.ragged import RaggedModel, RaggedRunner
 
 NAMES = ["mood", "same", "near", "answers"]
 
@@ -120,3 +122,21 @@ def test_texts_of_another_length_or_number_are_not_traced_again(models, monkeypa
         model.predict("mood", examples("mood", count, seed=count))
     model.predict("near", examples("near", 1))  # Another task shares the encoder's graph.
     assert not traced
+
+
+def test_threads_make_every_graph_once(models, monkeypatch):
+    one, made = models["one model"], []
+    for kind, name in ((BertTokenizer, "encode_in_graph"), (RaggedRunner, "_traced")):
+        make = getattr(kind, name)
+
+        def slowly(self, what, make=make):
+            made.append(what)
+            time.sleep(0.2)
+            return make(self, what)
+
+        monkeypatch.setattr(kind, name, slowly)
+    model, texts = MTDNN(one.model, one.experiment, one.tokenizer), ["the boat is calm ."]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: model.predict("mood", texts), range(4)))
+    assert made == [1, "mood"]
+    assert answers == [one.predict("mood", texts)] * 4

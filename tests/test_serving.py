@@ -359,6 +359,7 @@ def test_a_mistake_of_the_command_is_one_line(flags, message, served, tmp_path):
         ("same", [("a", 2)], "same takes a, b; found ('a', 2)"),
         ("same", [("a", "b", "c")], "same takes a, b; found ('a', 'b', 'c')"),
         ("mood", "a film", "texts: expected a list of examples, found one string: 'a film'"),
+        ("mood", None, "texts: expected a list of examples, found None"),
     ],
 )
 def test_what_the_model_in_memory_refuses_the_client_refuses_too(

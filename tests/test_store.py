@@ -205,7 +205,9 @@ def test_a_damaged_store_is_made_again_with_a_line(damage, task, tmp_path, token
     warnings = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: warnings.append(text % values))
     again = opened(task, tmp_path, tokenizer)
-    assert [f"the token store {folder} is damaged or of another version (" in text for text in warnings] == [True]
+    assert [
+        f"the token store {folder} is damaged or of another version (" in text for text in warnings
+    ] == [True]
     for name, array in expected.items():
         np.testing.assert_array_equal(getattr(again, name), array)
 

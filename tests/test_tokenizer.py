@@ -275,6 +275,8 @@ def test_fingerprint_tells_tokenizers_apart():
         (["[PAD]", "[UNK]", "a"], r"the vocabulary lacks \[CLS\], \[SEP\]"),
         ([*VOCAB, "cat"], "'cat' twice, as pieces 5 and 16"),
         ([*VOCAB, ""], "piece 16 is empty"),
+        ([*VOCAB, "\r"], r"piece 16 has a line end: '\\r'"),
+        ([*VOCAB, "a\nb"], r"piece 16 has a line end: 'a\\nb'"),
         ([*VOCAB, "x" * 300], "can't be used: .* exceeds the max"),
     ],
 )

@@ -35,7 +35,8 @@ def check_vocab(vocab: Sequence[str]) -> None:
     """Looks for what makes a vocabulary unusable.
 
     Raises:
-        UserError: It lacks [PAD], [UNK], [CLS] or [SEP], or has an empty piece, or one twice.
+        UserError: It lacks [PAD], [UNK], [CLS] or [SEP], or has an empty piece, one with a line end
+            (which `vocab.txt` could not hold), or one twice.
     """
     missing = [piece for piece in SPECIAL_PIECES if piece not in vocab]
     if missing:
@@ -44,6 +45,8 @@ def check_vocab(vocab: Sequence[str]) -> None:
     for position, piece in enumerate(vocab):
         if not piece:
             raise UserError(f"the vocabulary's piece {position} is empty")
+        if "\n" in piece or "\r" in piece:
+            raise UserError(f"the vocabulary's piece {position} has a line end: {piece!r}")
         if first.setdefault(piece, position) != position:
             raise UserError(
                 f"the vocabulary has {piece!r} twice, as pieces {first[piece]} and {position}"

@@ -11,6 +11,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig
 from mtdnn_tf.modeling.config import HF_KEYS
 
+CONFIG_FILE = "config.json"  # Of Hugging Face.
 REQUIRED = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
 
 

@@ -6,12 +6,16 @@ from pathlib import Path
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.modeling.config import HF_KEYS
-from mtdnn_tf.pretrained.config_file import bert_config, read_json
+from mtdnn_tf.pretrained.config_file import CONFIG_FILE, bert_config, read_json
 from mtdnn_tf.pretrained.tensors import WEIGHTS, read_tensors, tensor_names
 from mtdnn_tf.pretrained.tokenizer_files import missing_vocab
 from mtdnn_tf.pretrained.weights import POOLER, Layout, LoadReport, Shape, load_weights
 
-CONFIG_FILE = "config.json"
+_OF_AN_ENCODER = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,  # Whose words see only those before them.
+}
 
 # Our layer -> the module of transformers' BertModel.
 EMBEDDINGS = {
@@ -42,10 +46,9 @@ def load_config(folder: str | Path) -> BertConfig:
     """
     path = Path(folder) / CONFIG_FILE
     values = read_json(path)
-    if (kind := values.get("model_type", "bert")) != "bert":
-        raise UserError(f"{path}: model_type is {kind!r}; expected 'bert'")
-    if (kind := values.get("position_embedding_type", "absolute")) != "absolute":
-        raise UserError(f"{path}: position_embedding_type is {kind!r}; expected 'absolute'")
+    for key, expected in _OF_AN_ENCODER.items():
+        if (value := values.get(key, expected)) != expected:
+            raise UserError(f"{path}: {key} is {value!r}; expected {expected!r}")
     return bert_config(path, values, HF_KEYS)
 
 

@@ -8,6 +8,7 @@ from mtdnn_tf.modeling.bert import Pooling
 from mtdnn_tf.pretrained.config_file import read_json
 
 POOLING_FILE = "1_Pooling/config.json"  # Of sentence-transformers.
+DENSE_FILE = "2_Dense/config.json"  # Of a layer after the pooling.
 _MODE = "pooling_mode"
 _KNOWN: dict[str, Pooling] = {
     "cls_token": "cls",
@@ -25,15 +26,16 @@ def pooling_of(folder: Path, has_pooler: Callable[[Path], bool]) -> tuple[Poolin
         has_pooler: Whether a folder's weights have BERT's pooler.
 
     Returns:
-        The pooling, and what says so. Without a file of sentence-transformers it is BERT's own, or
-        the mean where there is no trained pooler.
+        The pooling, and what says so; a layer after it, which is not taken, is told. Without a
+        file of sentence-transformers it is BERT's own, or the mean where there is no trained pooler.
 
     Raises:
         UserError: The file can't be read, or the pooling is another.
     """
     path = folder / POOLING_FILE
     if path.is_file():
-        return _read(path), POOLING_FILE
+        without = " (without its 2_Dense)" if (folder / DENSE_FILE).is_file() else ""
+        return _read(path), POOLING_FILE + without
     if has_pooler(folder):
         return "cls_pooler", "the weights, which have a pooler"
     return "mean", "the weights, which have no pooler"
@@ -49,9 +51,10 @@ def _read(path: Path) -> Pooling:
     ]
     named = values.get(_MODE, [])
     modes += map(str, named if isinstance(named, list) else [named])
-    if len(modes) != 1 or modes[0] not in _KNOWN:
+    poolings = {_KNOWN.get(mode) for mode in modes}
+    if len(poolings) != 1 or (pooling := poolings.pop()) is None:
         raise UserError(
             f"{path}: the pooling is {' and '.join(modes) or 'not said'}; expected cls_token "
             "or mean_tokens alone; set encoder.pooling to train with another one"
         )
-    return _KNOWN[modes[0]]
+    return pooling

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from mtdnn_tf.errors import UserError, did_you_mean_file, near
 from mtdnn_tf.pretrained.formats import find_format, known_layouts
-from mtdnn_tf.pretrained.pooling import POOLING_FILE
+from mtdnn_tf.pretrained.pooling import DENSE_FILE, POOLING_FILE
 from mtdnn_tf.pretrained.source import sha256
+from mtdnn_tf.pretrained.tensors import PICKLED, SAFE
 from mtdnn_tf.pretrained.tokenizer_files import TOKENIZER_FILES
 
 FILES = [
@@ -20,6 +21,7 @@ FILES = [
     "model-*-of-*.safetensors",
     *TOKENIZER_FILES,
     POOLING_FILE,
+    DENSE_FILE,
     "LICENSE*",
     "NOTICE*",
 ]
@@ -50,9 +52,11 @@ class PackagedModel(NamedTuple):
 
 
 MINILM_SHA256 = {
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
@@ -157,12 +161,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.constants import is_offline_mode
 
     is_cached, reason = True, "offline (HF_HUB_OFFLINE), and not in the cache"
-    files = [*FILES, "pytorch_model.bin"]
+    files = [*FILES, PICKLED]
     if not is_offline_mode():
         try:
             info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT)
             revision, is_cached = info.sha, False
-            if any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+            if any(file.rfilename in SAFE for file in info.siblings or []):
                 files = FILES  # The same weights once more would be hundreds of megabytes.
         except Exception as error:  # The hub's own errors, its HTTP client's, or the system's.
             reason = f"{_first_line(error)}; not in the cache"

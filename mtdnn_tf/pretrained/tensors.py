@@ -9,7 +9,8 @@ import numpy as np
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained.config_file import read_json
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+SAFE, PICKLED = ("model.safetensors", "model.safetensors.index.json"), "pytorch_model.bin"
+WEIGHTS = (*SAFE, PICKLED)
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:

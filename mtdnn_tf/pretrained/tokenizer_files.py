@@ -5,27 +5,34 @@ cleaned stands in `tokenizer_config.json`, and in the normalizer of `tokenizer.j
 `mtdnn_tf.data.tokenizer` would not do the same is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
 from mtdnn_tf.data.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.pretrained.config_file import read_json
+from mtdnn_tf.pretrained.config_file import CONFIG_FILE, read_json
 from mtdnn_tf.validation import Model, validated
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"
-TOKENIZER_FILES = (VOCAB_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG, ADDED_TOKENS)
+SPECIAL_TOKENS = "special_tokens_map.json"
+SENTENCE_CONFIG = "sentence_bert_config.json"  # Of sentence-transformers.
+TOKENIZER_FILES = (
+    *(VOCAB_FILE, TOKENIZER_FILE, TOKENIZER_CONFIG, ADDED_TOKENS, SPECIAL_TOKENS),
+    SENTENCE_CONFIG,
+)
 SETTINGS = {"lower_case", "strip_accents", "tokenize_chinese_chars"}
 # Written in a text, these are ordinary text here; others would have to be cut out of it whole.
 _KNOWN_TOKENS = {*SPECIAL_PIECES, "[MASK]"}
-# These do what tokenizer.json says; BERT's own classes go by tokenizer_config.json first.
+# These do what tokenizer.json says; BERT's own classes take its pieces, and for the rest go by
+# tokenizer_config.json and their own defaults.
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_DEFAULTS = "BertTokenizer's default"
 # What `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]` are as templates: (piece or text, type).
 _SINGLE = [("[CLS]", 0), ("A", 0), ("[SEP]", 0)]
 _PAIR = [*_SINGLE, ("B", 1), ("[SEP]", 1)]
@@ -39,8 +46,8 @@ def _content(token: object) -> object:
 Token = Annotated[str, BeforeValidator(_content)]
 
 
-class _TokenizerConfig(BaseModel):
-    """`tokenizer_config.json`, as far as it decides ids."""
+class _TokenizerClass(BaseModel):
+    """Whose class the tokenizer is: `config.json`, where `tokenizer_config.json` does not say it."""
 
     tokenizer_class: (
         Literal[
@@ -48,14 +55,48 @@ class _TokenizerConfig(BaseModel):
         ]
         | None
     ) = None
-    lower_case: StrictBool = Field(default=True, alias="do_lower_case")
-    strip_accents: StrictBool | None = None
-    tokenize_chinese_chars: StrictBool = True
+
+
+class _SpecialTokens(BaseModel):
+    """`special_tokens_map.json`, whose keys may stand in `tokenizer_config.json` as well."""
+
+    model_config = ConfigDict(extra="allow")  # Such as mask_token, or one with a name of its own.
+
     pad_token: Annotated[Literal["[PAD]"], BeforeValidator(_content)] = "[PAD]"
     unk_token: Annotated[Literal["[UNK]"], BeforeValidator(_content)] = "[UNK]"
     cls_token: Annotated[Literal["[CLS]"], BeforeValidator(_content)] = "[CLS]"
     sep_token: Annotated[Literal["[SEP]"], BeforeValidator(_content)] = "[SEP]"
+    additional_special_tokens: list[Token] | None = None
+    extra_special_tokens: list[Token] | dict[str, Token] | None = None
+
+    @property
+    def tokens(self) -> list[str]:
+        """All of them."""
+        extra = self.extra_special_tokens or []
+        named = [_content(value) for key, value in self if key.endswith("_token")]
+        return [
+            *(token for token in named if isinstance(token, str)),
+            *(self.additional_special_tokens or []),
+            *(extra.values() if isinstance(extra, dict) else extra),
+        ]
+
+
+class _TokenizerConfig(_TokenizerClass, _SpecialTokens):
+    """`tokenizer_config.json`, as far as it decides ids."""
+
+    lower_case: StrictBool = Field(default=True, alias="do_lower_case")
+    strip_accents: StrictBool | None = None
+    tokenize_chinese_chars: StrictBool = True
+    word_tokenizer_type: Literal["basic"] | None = None
+    subword_tokenizer_type: Literal["wordpiece"] | None = None
+    truncation_side: Literal["left", "right"] = "right"
     added_tokens_decoder: dict[str, Token] = {}
+
+
+class _SentenceConfig(BaseModel):
+    """`sentence_bert_config.json`, as far as it decides ids."""
+
+    do_lower_case: StrictBool = False
 
 
 class _WordPiece(BaseModel):
@@ -100,9 +141,9 @@ class TokenizerFiles:
     Attributes:
         vocab: The pieces; a piece's id is its position.
         vocab_file: The file that they are from.
-        said: Those of `SETTINGS` that a file says, each with its value and the name of the file;
-            `strip_accents` None is as `lower_case`.
-        notes: What two files say differently, and which of them is believed.
+        said: Those of `SETTINGS` that a file says, each with its value and the name of the file (or
+            whose default it is); `strip_accents` None is as `lower_case`.
+        notes: What two files say differently, and which of them is believed; and what is not done.
     """
 
     vocab: tuple[str, ...]
@@ -125,24 +166,37 @@ def read_tokenizer_files(folder: Path) -> TokenizerFiles:
             different vocabularies.
     """
     config = _read(folder / TOKENIZER_CONFIG, _TokenizerConfig) or _TokenizerConfig()
+    named = config if config.tokenizer_class else _read(folder / CONFIG_FILE, _TokenizerClass)
+    special = _read(folder / SPECIAL_TOKENS, _SpecialTokens) or _SpecialTokens()
     whole = _read(folder / TOKENIZER_FILE, _Tokenizer)
-    _check_added(folder / TOKENIZER_CONFIG, config.added_tokens_decoder.values())
+    _check_added(folder / TOKENIZER_CONFIG, [*config.added_tokens_decoder.values(), *config.tokens])
+    _check_added(folder / SPECIAL_TOKENS, special.tokens)
     if (folder / ADDED_TOKENS).is_file():
         _check_added(folder / ADDED_TOKENS, read_json(folder / ADDED_TOKENS))
     said = {TOKENIZER_CONFIG: config.model_dump(include=SETTINGS, exclude_unset=True)}
     vocabularies = {}
     if whole is not None:
-        is_generic = config.tokenizer_class in _GENERIC
-        _check_frame(folder / TOKENIZER_FILE, whole.post_processor, is_generic)
-        vocabularies[TOKENIZER_FILE] = _vocab(folder / TOKENIZER_FILE, whole)
-        said[TOKENIZER_FILE] = whole.normalizer.model_dump(include=SETTINGS)
-        if is_generic:
-            said = dict(reversed(said.items()))
+        is_generic = named is not None and named.tokenizer_class in _GENERIC
+        vocab = vocabularies[TOKENIZER_FILE] = _vocab(folder / TOKENIZER_FILE, whole)
+        _check_frame(folder / TOKENIZER_FILE, whole.post_processor, vocab, is_generic)
+        of_whole = {TOKENIZER_FILE: whole.normalizer.model_dump(include=SETTINGS)}
+        defaults = {_DEFAULTS: config.model_dump(include=SETTINGS - config.model_fields_set)}
+        said = of_whole | said if is_generic else said | defaults | of_whole
     if whole is None or (folder / VOCAB_FILE).is_file():
         vocabularies[VOCAB_FILE] = read_vocab(folder / VOCAB_FILE)
     _check_same(folder, vocabularies)
     name, vocab = next(iter(vocabularies.items()))
-    return TokenizerFiles(vocab, folder / name, *_merged(said))
+    found, notes = _merged(said)
+    if config.truncation_side == "left":
+        notes.append(
+            f"truncation_side is left in {TOKENIZER_CONFIG}; texts are cut as data.truncation says"
+        )
+    sentences = _read(folder / SENTENCE_CONFIG, _SentenceConfig)
+    if sentences is not None and sentences.do_lower_case:
+        notes.append(
+            f"do_lower_case of {SENTENCE_CONFIG} is not taken; encoder.lower_case: true lower-cases"
+        )
+    return TokenizerFiles(vocab, folder / name, found, tuple(notes))
 
 
 def _read(path: Path, model_class: type[Model]) -> Model | None:
@@ -158,15 +212,24 @@ def _check_added(path: Path, tokens: Iterable[str]) -> None:
         )
 
 
-def _check_frame(path: Path, processor: Mapping[str, Any] | None, is_generic: bool) -> None:
+def _check_frame(
+    path: Path, processor: Mapping[str, Any] | None, vocab: Sequence[str], is_generic: bool
+) -> None:
     """Looks whether special tokens are put around texts as BERT does."""
+    ids = expected = [vocab.index("[CLS]"), vocab.index("[SEP]")]
     match processor:
         case None:  # BERT's own classes put them there all the same.
             is_berts = not is_generic
-        case {"type": "BertProcessing", "sep": ["[SEP]", _], "cls": ["[CLS]", _]}:
-            is_berts = True
-        case {"type": "TemplateProcessing", "single": list(single), "pair": list(pair)}:
+        case {"type": "BertProcessing", "sep": ["[SEP]", sep], "cls": ["[CLS]", cls]}:
+            is_berts, ids = True, [cls, sep]
+        case {
+            "type": "TemplateProcessing",
+            "single": list(single),
+            "pair": list(pair),
+            "special_tokens": {"[CLS]": {"ids": [cls]}, "[SEP]": {"ids": [sep]}},
+        }:
             is_berts = _template(single) == _SINGLE and _template(pair) == _PAIR
+            ids = [cls, sep]
         case _:
             is_berts = False
     if not is_berts:
@@ -174,6 +237,11 @@ def _check_frame(path: Path, processor: Mapping[str, Any] | None, is_generic: bo
         raise UserError(
             f"{path}: post_processor ({kind}): expected [CLS] a [SEP] and [CLS] a [SEP] b [SEP], of "
             "type 1 from b on"
+        )
+    if ids != expected:
+        raise UserError(
+            f"{path}: post_processor: [CLS] and [SEP] are {ids[0]!r} and {ids[1]!r}; expected "
+            f"{expected[0]} and {expected[1]}, as in the vocabulary"
         )
 
 
@@ -212,7 +280,7 @@ def _check_same(folder: Path, vocabularies: Mapping[str, tuple[str, ...]]) -> No
 
 def _merged(
     said: Mapping[str, Mapping[str, bool | None]],
-) -> tuple[dict[str, tuple[bool | None, str]], tuple[str, ...]]:
+) -> tuple[dict[str, tuple[bool | None, str]], list[str]]:
     """What files say, those that come first believed before others; and where others differ."""
     found: dict[str, tuple[bool | None, str]] = {}
     notes = []
@@ -223,4 +291,4 @@ def _merged(
                 notes.append(
                     f"{name} is {believed} in {source}, which is believed, {value} in {file}"
                 )
-    return found, tuple(notes)
+    return found, notes

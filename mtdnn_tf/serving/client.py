@@ -23,7 +23,7 @@ from mtdnn_tf import cli
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.tasks.names import MIXED
-from mtdnn_tf.tasks.prediction import Prediction, check_numbers
+from mtdnn_tf.tasks.prediction import Prediction, check_examples, check_numbers
 
 # The messages come with TensorFlow, which takes seconds to import and is told by `cli.run` what to log:
 # they are imported where they are used.
@@ -119,8 +119,7 @@ class Client:
             ServingError: The server does not answer, or refuses the request; says which it is.
             UserError: The texts are not what the task takes.
         """
-        if isinstance(texts, str):
-            raise UserError(f"texts: expected a list of examples, found one string: {texts!r}")
+        check_examples(texts)
         return self.predict_mixed([(task, text) for text in texts])
 
     def predict_mixed(

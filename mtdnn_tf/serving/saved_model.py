@@ -12,6 +12,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment_file import build_experiment
 from mtdnn_tf.loading import MTDNN, in_precision, load
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.run_directory import RunDirectory
@@ -61,6 +62,7 @@ def export(
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
     loaded = in_precision(load(workdir, checkpoint), policy)
+    _check_names(loaded, str(workdir))
     partial = export_dir / f".partial-{uuid.uuid4().hex}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,12 @@ def export(
         raise UserError(f"cannot write in {export_dir}: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_names(loaded: MTDNN, workdir: str) -> None:
+    """Raises a UserError for names that no signature can have, as runs of earlier versions may."""
+    tree = loaded.experiment.model_dump(mode="json", include={"tasks"})
+    build_experiment(tree, workdir)
 
 
 def _check_path(export_dir: Path) -> None:

@@ -163,9 +163,10 @@ def read_tensor(name: str, proto: TensorProto) -> np.ndarray:
         )
     try:
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # KeyError: a type that has no values.
         raise ServingError(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{name}: not a tensor: {error}"
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"{name}: not a tensor of numbers or strings: {error}",
         ) from error
 
 

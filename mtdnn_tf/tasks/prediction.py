@@ -1,6 +1,6 @@
 """What a model answers to one example."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,17 @@ class Prediction:
     probabilities: Mapping[str, float] | None = None
     score: float | None = None
     rank: int | None = None
+
+
+def check_examples(texts: object) -> None:
+    """Refuses what is no list of examples.
+
+    Raises:
+        UserError: It is one string, or nothing that has items.
+    """
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        found = "one string: " if isinstance(texts, str) else ""
+        raise UserError(f"texts: expected a list of examples, found {found}{texts!r}")
 
 
 def check_numbers(where: str, rows: Sequence[object] | np.ndarray, values: np.ndarray) -> None:
