@@ -61,8 +61,8 @@ def export(
     if precision == "int8" and freeze:
         raise UserError("--precision=int8 and --freeze: expected one of them")
     policy = "bfloat16" if precision == "int8" else precision
+    _check_names(RunDirectory(workdir))
     loaded = in_precision(load(workdir, checkpoint), policy)
-    _check_names(loaded, str(workdir))
     partial = export_dir / f".partial-{uuid.uuid4().hex}"
     try:
         export_dir.mkdir(parents=True, exist_ok=True)
@@ -87,10 +87,10 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_names(loaded: MTDNN, workdir: str) -> None:
+def _check_names(directory: RunDirectory) -> None:
     """Raises a UserError for names that no signature can have, as runs of earlier versions may."""
-    tree = loaded.experiment.model_dump(mode="json", include={"tasks"})
-    build_experiment(tree, workdir)
+    tree = directory.read_experiment().model_dump(mode="json", include={"tasks"})
+    build_experiment(tree, str(directory.path))
 
 
 def _check_path(export_dir: Path) -> None:
