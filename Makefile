@@ -12,7 +12,7 @@ SENTENCES ?=
 .PHONY: demo test lint check-long lock clean
 
 demo: .venv/ready
-	$(BIN)/python -m mtdnn_tf.demo --workdir=runs/demo -- $(SENTENCES)
+	$(BIN)/mtdnn-demo --workdir=runs/demo -- $(SENTENCES)
 
 test: lint
 	$(BIN)/python -m pytest -m "not long" -n 3 --dist=loadfile --no-loadscope-reorder

@@ -8,8 +8,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtdnn_tf.distillation.ensemble import load_ensemble
-    from mtdnn_tf.loading import MTDNN, Prediction, load
+    from mtdnn_tf.runs.ensemble import load_ensemble
+    from mtdnn_tf.runs.loading import MTDNN, Prediction, load
 
 __all__ = ["MTDNN", "Prediction", "load", "load_ensemble"]
 
@@ -17,8 +17,7 @@ __all__ = ["MTDNN", "Prediction", "load", "load_ensemble"]
 def __getattr__(name: str) -> Any:
     # TensorFlow takes seconds to import: only when it is needed.
     if name in __all__:
-        from mtdnn_tf import loading
-        from mtdnn_tf.distillation import ensemble
+        from mtdnn_tf.runs import ensemble, loading
 
         return getattr(ensemble if name == "load_ensemble" else loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
-from mtdnn_tf.training.averaging import WeightAverage
+from mtdnn_tf.training.weight_average import WeightAverage
 
 DECAY = 0.9
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import VOCAB, error_line, run, write_experiment
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.experiment.file import load_experiment
 
 
 def edit(path, change):
@@ -80,7 +80,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_before_training_starts(mistake, tmp_path):
-    from mtdnn_tf.training.training import train
+    from mtdnn_tf.training.loop import train
 
     path = write_experiment(tmp_path)
     make, expected = MISTAKES[mistake]
@@ -106,7 +106,7 @@ def test_a_mistake_is_told_before_training_starts(mistake, tmp_path):
     ],
 )
 def test_a_setting_that_cannot_work_is_told_before_training_starts(assignment, expected, tmp_path):
-    from mtdnn_tf.training.training import train
+    from mtdnn_tf.training.loop import train
 
     path = write_experiment(tmp_path)
     assignments = ["training.deterministic=false", assignment]
@@ -177,7 +177,7 @@ def test_too_little_memory_is_not_told_as_a_full_disk(tmp_path):
 import sys
 import tensorflow as tf
 from mtdnn_tf.training import trainer
-from mtdnn_tf.train import main
+from mtdnn_tf.binaries.train import main
 
 def out_of_memory(self, steps):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor of shape [9]")
@@ -207,7 +207,7 @@ def test_files_may_not_grow_that_large(tmp_path):
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 sys.argv[0] = "train"
-from mtdnn_tf.train import main
+from mtdnn_tf.binaries.train import main
 main()
 """
     done = run("", *flags, script=script)
@@ -285,7 +285,7 @@ def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(tmp
     tree = yaml.safe_load((workdir / "config.yaml").read_text())
     tree["tasks"]["other"] = tree["tasks"].pop("mood") | {"name": "other"}
     (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")
-    from mtdnn_tf.loading import load
+    from mtdnn_tf.runs.loading import load
 
     with pytest.raises(UserError) as caught:
         load(workdir)

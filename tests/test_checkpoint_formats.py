@@ -15,13 +15,13 @@ from safetensors.numpy import load_file, save_file
 from tiny import SPECIALS, VOCAB, error_line, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
-from mtdnn_tf.conversion import convert
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.loading import load
+from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.modeling import BertEncoder, encoder_of, padded_inputs
-from mtdnn_tf.training.start import find_start
+from mtdnn_tf.recipes.conversion import convert
+from mtdnn_tf.runs.loading import load
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.training.initial_weights import find_start
 
 SENTENCES = [
     ("the clock is very neat .", "a harsh road was ruined ."),
@@ -514,7 +514,7 @@ def test_there_and_back_every_tensor_is_bit_equal(both, tmp_path):
 
 
 def test_the_encoder_of_a_run_is_converted(garden, tmp_path):
-    from mtdnn_tf.training.training import train
+    from mtdnn_tf.training.loop import train
 
     path = write_experiment(tmp_path, encoder={"pretrained": str(garden)})
     settings = ["training.deterministic=false", "training.epochs=1", "data.max_length=24"]

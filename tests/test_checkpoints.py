@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.checkpoint_folder import CheckpointFolder
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.training.checkpoint import Checkpoints, epochs_evaluated
+from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.runs.checkpoints import Checkpoints, epochs_evaluated
 
 
 class State:

@@ -11,9 +11,9 @@ import pytest
 from absl import flags
 from tiny import error_line, run
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.predictions import deliver
+from mtdnn_tf.evaluation.prediction_files import deliver
 
 ROOT = Path(__file__).parents[1]
 BINARIES = (

@@ -7,9 +7,9 @@ from tiny import write_tasks
 
 from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment, load_experiment, set_key
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.validation import Section
+from mtdnn_tf.experiment.file import build_experiment, load_experiment, set_key
+from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.validation.fields import Section
 
 
 def write(path, tree):

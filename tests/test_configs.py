@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mtdnn_tf.distillation.recipe_file import is_recipe, load_recipe
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.yaml_file import read_yaml
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.recipes.distillation_file import is_recipe, load_recipe
+from mtdnn_tf.validation.yaml_file import read_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

@@ -17,8 +17,8 @@ import requests
 import yaml
 from absl import flags
 
-from mtdnn_tf.config import Experiment
-from mtdnn_tf.experiment_file import build_experiment, load_experiment
+from mtdnn_tf.experiment.file import build_experiment, load_experiment
+from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.pretrained.resolver import PACKAGED
 from mtdnn_tf.tasks import builtin_tasks
 
@@ -119,13 +119,13 @@ def test_the_settings_that_the_readme_shows_fit_its_config():
 # What keeps a command of the README short enough to be run here.
 SMALL = [f"data.subsets.{task}.count=60" for task in ("cola", "sst2", "mrpc", "stsb", "rte")]
 SHORTENED = {
-    "mtdnn_tf.train --config=configs/glue": ["training.epochs=1", "mixture.examples_per_epoch=300"],
-    "mtdnn_tf.train": ["training.epochs=1", "data.subsets.sst2.count=100"],
-    "mtdnn_tf.finetune": ["training.epochs=1", *SMALL],
+    "mtdnn-train --config=configs/glue": ["training.epochs=1", "mixture.examples_per_epoch=300"],
+    "mtdnn_tf.binaries.train": ["training.epochs=1", "data.subsets.sst2.count=100"],
+    "mtdnn_tf.binaries.finetune": ["training.epochs=1", *SMALL],
 }
 RUN_PAGES = ("README.md", "docs/serving.md", "docs/performance.md")
 NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs that are not there.
-    "mtdnn_tf.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
+    "mtdnn_tf.binaries.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
     "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
     "tools/load_test.py": "tests/test_long.py runs it",
     "tools/benchmark_serving.py": "needs the extra [bench]",

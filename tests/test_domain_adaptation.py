@@ -7,10 +7,10 @@ import pytest
 import yaml
 from tiny import error_line, run, write_experiment
 
-from mtdnn_tf.config import Subset
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.training.domain_adaptation import DomainAdaptation
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.experiment.settings import Subset
+from mtdnn_tf.recipes.domain_adaptation import DomainAdaptation
 
 TOOL = """
 import runpy, sys

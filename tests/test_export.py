@@ -26,22 +26,23 @@ from test_ranking import add_answers
 from tiny import error_line, peak_of, run, write_encoder, write_experiment
 
 import mtdnn_tf
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import encoder_of, padded_inputs
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.serving import saved_model, servable
-from mtdnn_tf.serving.config_messages import BatchingParameters
+from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.serving.config.messages import BatchingParameters
+from mtdnn_tf.serving.config.server_config import batching_parameters
+from mtdnn_tf.serving.export import saved_model
+from mtdnn_tf.serving.export.model_card import model_card
+from mtdnn_tf.serving.export.saved_model import export
+from mtdnn_tf.serving.export.signatures import _strings, _traced, mixed_answers, without_padding
+from mtdnn_tf.serving.export.warmup import WARMUP_FILE
 from mtdnn_tf.serving.json_tensor import read_request
-from mtdnn_tf.serving.model_card import model_card
-from mtdnn_tf.serving.saved_model import export
-from mtdnn_tf.serving.servable import Servable, read_tensor
-from mtdnn_tf.serving.server_config import batching_parameters
-from mtdnn_tf.serving.signatures import _strings, _traced, mixed_answers, without_padding
+from mtdnn_tf.serving.local import servable
+from mtdnn_tf.serving.local.servable import Servable, read_tensor
 from mtdnn_tf.serving.status import ServingError
 from mtdnn_tf.serving.versions import versions
-from mtdnn_tf.serving.warmup import WARMUP_FILE
 from mtdnn_tf.tasks.names import check_fields
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 TEXTS = (
     "The lamp is bright.",
@@ -653,7 +654,7 @@ def test_the_card_is_of_the_weights_however_the_run_went_on(workdir, tmp_path, q
         assert "99.9" not in card
     metrics.path.unlink()
     card = (export(run_copy, tmp_path / "tiny") / "MODEL_CARD.md").read_text()
-    assert "Not measured for this checkpoint: see `mtdnn_tf.evaluate --checkpoint=best`" in card
+    assert "Not measured for this checkpoint: see `mtdnn-evaluate --checkpoint=best`" in card
 
 
 @pytest.mark.parametrize("version", [None, 1])

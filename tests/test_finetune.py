@@ -11,10 +11,10 @@ from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.training.finetuning import FineTuning, finetune_experiment
-from mtdnn_tf.training.start import find_start
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.recipes.finetuning import FineTuning, finetune_experiment
+from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.training.initial_weights import find_start
 
 SMALL = {"training": {"epochs": 1}}
 

@@ -8,10 +8,10 @@ import pytest
 from tiny import SPECIALS, VOCAB
 from transformers import AutoTokenizer, BertTokenizerFast
 
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig
 from mtdnn_tf.pretrained import files_read, read_tokenizer, resolve
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 TEXTS = ["The BOAT is Schön, schon", "中文字 x中y", "É e"]
 PIECES = [*VOCAB, "schön", "schon", "The", ",", "中", "中文字", "##文", "É", "é", "e"]

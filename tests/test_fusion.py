@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from keras import ops
 from test_bert import TINY, packed, words
 
-from mtdnn_tf import fusion
-from mtdnn_tf.fusion import fused
-from mtdnn_tf.modeling import BertEncoder
+from mtdnn_tf.modeling import BertEncoder, fusion
 from mtdnn_tf.modeling.attention import add_bias
 from mtdnn_tf.modeling.block import add_bias_and_activate
 from mtdnn_tf.modeling.dropout import draw, drop
+from mtdnn_tf.modeling.fusion import fused
 
 ROWS = [[30, 30, 30], [30, 32, 2, 30, 9], [], [20, 20, 20, 4, 30]]
 ARGUMENTS = (

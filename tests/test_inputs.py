@@ -12,7 +12,7 @@ from absl import logging
 
 from mtdnn_tf.data.inputs import input_file, read_inputs
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.texts import read_texts
+from mtdnn_tf.serving.client.texts import read_texts
 from mtdnn_tf.tasks import resolve_task
 
 
@@ -35,7 +35,7 @@ ONE, PAIR = task_of("text"), task_of("b", "a")
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads a file as `mtdnn_tf.predict` does."""
+    """Reads a file as `mtdnn-predict` does."""
 
     def read(task, content, name="x.tsv", read_rows=read_inputs, columns=(), **given):
         path = tmp_path / name

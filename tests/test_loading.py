@@ -17,7 +17,7 @@ from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.runs.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
         threading.Thread(target=source.write_text, args=(text,)).start()
     elif name != "-":
         source.write_text(text)
-    command = ["-m", "mtdnn_tf.predict", f"--workdir={trained}", "--task=same"]
+    command = ["-m", "mtdnn_tf.binaries.predict", f"--workdir={trained}", "--task=same"]
     if layout in ("no header", "stdin", "named pipe"):
         command += ["--header=false", "--format=tsv"]
     if layout == "columns":

@@ -14,8 +14,8 @@ import yaml
 from test_serving import LOCAL, start
 from tiny import BAD, GOOD, sentence, write_encoder
 
+from mtdnn_tf.evaluation.progress import METRIC_NAMES, split_title
 from mtdnn_tf.submission.check import check_submission
-from mtdnn_tf.training.progress import METRIC_NAMES, split_title
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long
@@ -53,7 +53,9 @@ def assert_above(floors, workdir):
 
 
 def test_the_demo_learns_its_tasks_distils_and_answers_sentences(minilm_dir, tmp_path):
-    printed = python("-m", "mtdnn_tf.demo", f"--workdir={tmp_path}", "A dull film. | A fine film.")
+    printed = python(
+        "-m", "mtdnn_tf.binaries.demo", f"--workdir={tmp_path}", "A dull film. | A fine film."
+    )
     assert "majority" in printed
     assert "A dull film. | A fine film." in printed
     assert f"The runs are in {tmp_path}: run, teacher_1, teacher_2 and student" in printed
@@ -70,7 +72,7 @@ def glue_run(minilm_dir, glue_dir, tmp_path_factory):
     workdir = Path(os.environ.get("MTDNN_LONG_WORKDIR") or tmp_path_factory.mktemp("glue") / "run")
     config = ROOT / "configs/glue_minilm.yaml"
     python(
-        "-m", "mtdnn_tf.train", f"--config={config}", f"--workdir={workdir}", f"--data_dir={glue_dir}"
+        "-m", "mtdnn_tf.binaries.train", f"--config={config}", f"--workdir={workdir}", f"--data_dir={glue_dir}"
     )  # fmt: skip
     return workdir
 
@@ -80,7 +82,12 @@ def test_glue_is_above_the_floors(glue_run):
 
 
 def test_a_server_under_load_fails_no_request_and_does_not_grow(glue_run, tmp_path):
-    python("-m", "mtdnn_tf.export", f"--workdir={glue_run}", f"--export_dir={tmp_path / 'glue'}")
+    python(
+        "-m",
+        "mtdnn_tf.binaries.export",
+        f"--workdir={glue_run}",
+        f"--export_dir={tmp_path / 'glue'}",
+    )
     printed = python(
         "tools/load_test.py", f"--model_base_path={tmp_path / 'glue'}", "--clients=32", "--seconds=120"
     )  # fmt: skip
@@ -117,8 +124,10 @@ def test_the_390_965_rows_of_qqp_are_answered_within_2_gib(tmp_path):
         yaml.safe_dump({"tasks": ["qqp"], "encoder": encoder, "data": {"max_length": 24}})
     )
     data, run = f"--data_dir={tmp_path / 'glue'}", f"--workdir={tmp_path / 'run'}"
-    python("-m", "mtdnn_tf.train", f"--config={config}", data, run, "--set=training.epochs=1")
-    python("-m", "mtdnn_tf.export", run, f"--export_dir={tmp_path / 'saved'}")
+    python(
+        "-m", "mtdnn_tf.binaries.train", f"--config={config}", data, run, "--set=training.epochs=1"
+    )
+    python("-m", "mtdnn_tf.binaries.export", run, f"--export_dir={tmp_path / 'saved'}")
     printed = python(
         "-c", PEAK, "tools/glue_submit.py", f"--saved_model={tmp_path / 'saved'}",
         f"--glue_dir={tmp_path / 'glue'}", f"--output={tmp_path / 'submission.zip'}",
@@ -145,7 +154,7 @@ SIZES = {
 RANDOM_BERT = """
 import sys, json
 from pathlib import Path
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained.writer import write_folder
 encoder = BertEncoder(BertConfig(**json.loads(sys.argv[1])))
@@ -216,7 +225,7 @@ def multi_task_run(minilm_dir, nine_tasks, tmp_path_factory):
     )
     python(
         "-m",
-        "mtdnn_tf.train",
+        "mtdnn_tf.binaries.train",
         f"--config={ROOT / 'configs/mtdnn_base.yaml'}",
         f"--workdir={folder / 'run'}",
         f"--data_dir={nine_tasks}",
@@ -229,7 +238,7 @@ def test_nine_tasks_are_submitted_alike_from_a_run_a_saved_model_and_a_server(
     multi_task_run, nine_tasks, tmp_path
 ):
     run, exported = f"--workdir={multi_task_run}", tmp_path / "glue"
-    python("-m", "mtdnn_tf.export", run, f"--export_dir={exported}")
+    python("-m", "mtdnn_tf.binaries.export", run, f"--export_dir={exported}")
     served = start([*LOCAL, f"--model_base_path={exported}", "--model_name=tiny"], tmp_path / "log")
     contents, tables = [], []
     try:
@@ -249,7 +258,9 @@ def test_nine_tasks_are_submitted_alike_from_a_run_a_saved_model_and_a_server(
     assert contents[0] == contents[1] == contents[2]
     assert tables[0] == tables[1] == tables[2]
     report = tmp_path / "metrics.json"
-    python("-m", "mtdnn_tf.evaluate", run, f"--data_dir={nine_tasks}", f"--output={report}")
+    python(
+        "-m", "mtdnn_tf.binaries.evaluate", run, f"--data_dir={nine_tasks}", f"--output={report}"
+    )
     evaluated = json.loads(report.read_text())
     scored = {  # Title and metric to score; STS-B's are of what is written, within 0 to 5.
         (title.strip(), metric.strip()): score.strip()
@@ -274,7 +285,7 @@ def test_a_dry_run_of_the_fine_tuning_configs_tries_every_task(size, multi_task_
     """From a small run: the size of the encoder is the run's."""
     printed = python(
         "-m",
-        "mtdnn_tf.finetune",
+        "mtdnn_tf.binaries.finetune",
         f"--init_from={multi_task_run}",
         f"--config={ROOT / 'configs' / f'mtdnn_{size}_finetune.yaml'}",
         f"--data_dir={nine_tasks}",
@@ -299,7 +310,7 @@ def test_a_dry_run_of_the_papers_configs_takes_its_steps(
     python("-c", RANDOM_BERT, json.dumps(SIZES[size]), encoder, minilm_dir / "vocab.txt")
     printed = python(
         "-m",
-        "mtdnn_tf.train",
+        "mtdnn_tf.binaries.train",
         f"--config={ROOT / 'configs' / config}.yaml",
         f"--data_dir={nine_tasks}",
         "--dry_run",

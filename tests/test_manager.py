@@ -13,8 +13,8 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving import manager as manager_module
-from mtdnn_tf.serving.manager import ModelManager
+from mtdnn_tf.serving.local import manager as manager_module
+from mtdnn_tf.serving.local.manager import ModelManager
 from mtdnn_tf.serving.status import ServingError
 
 

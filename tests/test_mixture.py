@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtdnn_tf.config import MixtureSettings
 from mtdnn_tf.data.mixture import in_file_order, plan_epoch, task_counts
+from mtdnn_tf.experiment.settings import MixtureSettings
 
 SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size=1)
 BATCH_BY = st.sampled_from(["example", "task"])

@@ -13,7 +13,7 @@ import pytest
 from tiny import run
 
 import mtdnn_tf
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.runs.directory import RunDirectory
 
 OLD = Path(__file__).parent / "data/old_run"
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mtdnn_tf.config import TrainingSettings
+from mtdnn_tf.experiment.settings import TrainingSettings
 from mtdnn_tf.training.optimizer import NO_WEIGHT_DECAY, build_optimizer, learning_rate_schedule
 
 

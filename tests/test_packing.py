@@ -11,7 +11,7 @@ from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.uids import Uids
-from mtdnn_tf.sections import section_lengths
+from mtdnn_tf.modeling.sections import section_lengths
 
 ROW_LENGTHS = st.one_of(st.integers(24, 64), st.sampled_from([128, 200, 256, 512]))
 LENGTHS = st.lists(st.lists(st.integers(3, 24), min_size=1, max_size=40), min_size=1, max_size=3)
@@ -188,8 +188,8 @@ def test_loss_weights_make_the_mean_over_a_tasks_examples_in_the_global_batch():
 def test_rows_are_filled_to_98_percent_on_glue(batch_by, minilm_dir, glue_dir, tmp_path_factory):
     from mtdnn_tf.data.plan import TrainingPlan
     from mtdnn_tf.data.splits import open_split
-    from mtdnn_tf.data.tokenizer import BertTokenizer
-    from mtdnn_tf.experiment_file import build_experiment
+    from mtdnn_tf.experiment.file import build_experiment
+    from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
     tree = {
         "tasks": ["cola", "sst2", "mrpc", "stsb", "rte", "qnli", "mnli"],

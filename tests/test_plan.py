@@ -13,7 +13,7 @@ from tiny import write_tasks
 
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment.file import build_experiment
 
 
 @pytest.fixture(scope="module")

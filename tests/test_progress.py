@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from mtdnn_tf.training.progress import TrainingProgress
+from mtdnn_tf.evaluation.progress import TrainingProgress
 
 
 def shown(**kwargs):

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from test_ranking import ANSWERS
 from tiny import BAD, GOOD, peak_of, sentence, write_experiment
 
-from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.ensemble import Member, RaggedEnsemble, build_ensemble
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.evaluation.ragged import RaggedModel, RaggedRunner
+from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.modeling import BertEncoder, build_mtdnn, ragged_inputs
 from mtdnn_tf.pretrained import load_config
-from mtdnn_tf.ragged import RaggedModel, RaggedRunner
+from mtdnn_tf.runs.ensemble import Member, RaggedEnsemble, build_ensemble
+from mtdnn_tf.runs.loading import MTDNN
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 NAMES = ["mood", "same", "near", "answers"]
 

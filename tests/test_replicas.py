@@ -12,7 +12,7 @@ from tiny import error_line, run, write_experiment
 DROPOUT = """
 import keras, numpy as np, tensorflow as tf
 from mtdnn_tf.training.setup import give_replicas_own_dropout
-from mtdnn_tf.training.strategy import build_strategy
+from mtdnn_tf.distribution.strategy import build_strategy
 
 def masks(strategy):
     with strategy.scope():
@@ -157,7 +157,7 @@ def test_two_replicas_resume_bit_equal(tmp_path):
     unbroken = run("train", *flags, f"--workdir={tmp_path / 'unbroken'}")
     assert unbroken.returncode == 0, unbroken.stderr
     flags.append(f"--workdir={tmp_path / 'broken'}")
-    place = "mtdnn_tf.metrics_log:MetricsLog.append"
+    place = "mtdnn_tf.runs.metrics_log:MetricsLog.append"
     killed = run("", place, 5, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     done = run("train", *flags)

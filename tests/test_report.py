@@ -20,17 +20,17 @@ from test_ranking import add_answers
 from test_serving import browser  # noqa: F401 - a fixture
 from tiny import error_line, run, write_experiment
 
-from mtdnn_tf.bootstrap import paired_bootstrap
 from mtdnn_tf.data.sources import content_hash
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.predictions import DevPredictions
+from mtdnn_tf.evaluation.bootstrap import paired_bootstrap
+from mtdnn_tf.evaluation.metrics import compute
+from mtdnn_tf.evaluation.prediction_files import DevPredictions
 from mtdnn_tf.reporting import page as page_module
 from mtdnn_tf.reporting.calibration import reliability
 from mtdnn_tf.reporting.figures import answers
 from mtdnn_tf.reporting.page import write_report
 from mtdnn_tf.reporting.run_record import RunRecord, Split
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 
 
@@ -265,11 +265,11 @@ def test_the_command_that_began_the_run_is_told(trained, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(trained[0], copy, ignore=shutil.ignore_patterns("report*"))
     monkeypatch.setattr(
-        sys, "orig_argv", ["/usr/bin/python3", "-m", "mtdnn_tf.train", "--set=a=b c"]
+        sys, "orig_argv", ["/usr/bin/python3", "-m", "mtdnn_tf.binaries.train", "--set=a=b c"]
     )
     directory = RunDirectory(copy)
     directory.write_experiment(directory.read_experiment())
-    assert "python -m mtdnn_tf.train '--set=a=b c'" in Page(write_report(copy).read_text()).text
+    assert "mtdnn-train '--set=a=b c'" in Page(write_report(copy).read_text()).text
     (copy / "config.yaml").write_text(directory.config_file.read_text().split("\n", 1)[1])
     assert "begun by" not in Page(write_report(copy).read_text()).text
 

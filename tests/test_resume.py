@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 from tiny import error_line, numbers, run, write_experiment
 
-from mtdnn_tf.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 
-# Stands in for `python -m mtdnn_tf.train`: kills itself with -9 at one call of one function.
+# Stands in for `mtdnn-train`: kills itself with -9 at one call of one function.
 KILLER = """
 import os, signal, sys
 place, call, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -38,14 +38,14 @@ def wrapper(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 setattr(owner, name, wrapper)
-from mtdnn_tf.train import main
+from mtdnn_tf.binaries.train import main
 main()
 """
 TERMINATOR = KILLER.replace("SIGKILL", "SIGTERM")
 # Writes down every number and folder that a checkpoint is saved to.
 RECORDER = """
 import sys
-from mtdnn_tf.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 log, sys.argv = sys.argv[1], ["train", *sys.argv[2:]]
 original = CheckpointFolder.written
 def written(self, number, keep):
@@ -53,18 +53,20 @@ def written(self, number, keep):
         print(number, self.path, file=file)
     return original(self, number, keep)
 CheckpointFolder.written = written
-from mtdnn_tf.train import main
+from mtdnn_tf.binaries.train import main
 main()
 """
-PLACE = "mtdnn_tf.checkpoint_folder:CheckpointFolder._place"  # Data, index, list of a checkpoint.
+PLACE = (
+    "mtdnn_tf.runs.checkpoint_folder:CheckpointFolder._place"  # Data, index, list of a checkpoint.
+)
 KILLS = {
     "while the first checkpoint is listed": (PLACE, 3, "before"),
-    "in the middle of an epoch": ("mtdnn_tf.metrics_log:MetricsLog.append", 3, "before"),
+    "in the middle of an epoch": ("mtdnn_tf.runs.metrics_log:MetricsLog.append", 3, "before"),
     "between the files of a checkpoint": (PLACE, 5, "before"),
     "while a checkpoint's files are written": (
         "tensorflow.python.checkpoint.functional_saver:gen_io_ops.merge_v2_checkpoints", 2, "before"),
     "after an evaluation was logged, before it counts": (
-        "mtdnn_tf.training.checkpoint:Checkpoints.save_best", 1, "before"),
+        "mtdnn_tf.runs.checkpoints:Checkpoints.save_best", 1, "before"),
     "between the best and the last checkpoint": (
         "mtdnn_tf.training.run_log:write_predictions", 2, "after"),
 }  # fmt: skip
@@ -167,7 +169,7 @@ def test_a_run_that_lost_its_best_checkpoint_says_so(experiment, unbroken, tmp_p
 
 @pytest.mark.long
 def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, tmp_path):
-    command = [sys.executable, "-m", "mtdnn_tf.train", f"--config={experiment}"]
+    command = [sys.executable, "-m", "mtdnn_tf.binaries.train", f"--config={experiment}"]
     command.append(f"--workdir={tmp_path / 'run'}")
     rng = random.Random(0)
     kills = 0
@@ -191,7 +193,7 @@ def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, 
 def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mtdnn_tf.train", *flags],
+        [sys.executable, "-m", "mtdnn_tf.binaries.train", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -211,8 +213,8 @@ def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path)
     assert_equal_runs(unbroken, tmp_path / "run")
 
 
-WRITE_CONFIG = ("mtdnn_tf.run_directory:RunDirectory.write_experiment", 1, "before")
-FIRST_LOOP = ("mtdnn_tf.metrics_log:MetricsLog.append", 1, "before")
+WRITE_CONFIG = ("mtdnn_tf.runs.directory:RunDirectory.write_experiment", 1, "before")
+FIRST_LOOP = ("mtdnn_tf.runs.metrics_log:MetricsLog.append", 1, "before")
 OPEN_DATA = "mtdnn_tf.training.run:open_run_data"
 
 
@@ -260,7 +262,7 @@ def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):
 def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     first = subprocess.Popen(
-        [sys.executable, "-m", "mtdnn_tf.train", *flags],
+        [sys.executable, "-m", "mtdnn_tf.binaries.train", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -8,9 +8,9 @@ import pytest
 from tiny import write_experiment
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.run_directory import FIXED_FILES, RunDirectory
+from mtdnn_tf.runs.directory import FIXED_FILES, RunDirectory
 
 
 @pytest.fixture(scope="module")

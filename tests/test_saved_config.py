@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import error_line, run, write_tasks
 
-from mtdnn_tf import saved_config
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment, load_experiment
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.experiment import saved as saved_config
+from mtdnn_tf.experiment.file import build_experiment, load_experiment
+from mtdnn_tf.recipes.finetuning import finetune_experiment
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.registry import builtin_tasks
-from mtdnn_tf.training.finetuning import finetune_experiment
-from mtdnn_tf.yaml_file import read_yaml, yaml_text
+from mtdnn_tf.validation.yaml_file import read_yaml, yaml_text
 
 DATA = {"data_dir": "data"}
 OLD = Path(__file__).parent / "data/old_names"

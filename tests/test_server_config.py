@@ -6,8 +6,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tiny import error_line, run
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.config_messages import BatchingParameters, MonitoringConfig, SSLConfig
-from mtdnn_tf.serving.server_config import (
+from mtdnn_tf.serving.config.messages import BatchingParameters, MonitoringConfig, SSLConfig
+from mtdnn_tf.serving.config.server_config import (
     batching_parameters,
     models_config,
     monitoring_config,

@@ -24,9 +24,9 @@ from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.client import Client
-from mtdnn_tf.serving.rest_api import PAGE
-from mtdnn_tf.serving.saved_model import export
+from mtdnn_tf.serving.client.client import Client
+from mtdnn_tf.serving.export.saved_model import export
+from mtdnn_tf.serving.local.rest_api import PAGE
 from mtdnn_tf.serving.status import ServingError
 
 TEXTS = ["The lamp is bright.", "", "Ünïcode – 東京 🎉", "the door is not sour . " * 30, "a"] * 15
@@ -94,7 +94,7 @@ def start(command, log):
     raise AssertionError(log.read_text())
 
 
-LOCAL = [sys.executable, "-m", "mtdnn_tf.serving.local_server"]
+LOCAL = [sys.executable, "-m", "mtdnn_tf.serving.local.server"]
 
 
 @pytest.fixture(scope="module", params=["local_server", "tensorflow_model_server"])

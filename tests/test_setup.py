@@ -7,16 +7,16 @@ import pytest
 import tensorflow as tf
 from tiny import write_experiment
 
-from mtdnn_tf.config import TrainingSettings
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.experiment.settings import TrainingSettings
 from mtdnn_tf.modeling import encoder_of, heads_of
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.runs.loading import MTDNN
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 from mtdnn_tf.training.run import TrainingRun
 from mtdnn_tf.training.setup import uses_xla
-from mtdnn_tf.training.trainer import Trainer
+from mtdnn_tf.training.step import Trainer
 
 
 @pytest.mark.parametrize(

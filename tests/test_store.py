@@ -14,11 +14,11 @@ from mtdnn_tf.data.cache import entries
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.tasks import resolve_task
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 ARRAYS = ("token_ids", "type_ids", "offsets", "labels", "uids", "whole_lengths", "is_cut")
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from tiny import error_line, run, write_experiment
 
+from mtdnn_tf.distribution.cluster import parse_tf_config
+from mtdnn_tf.distribution.strategy import build_strategy, slurm_cluster
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.training.cluster import parse_tf_config
-from mtdnn_tf.training.strategy import build_strategy, slurm_cluster
 
 TWO = ["one:2222", "two:2222"]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_ranking import candidate_store, plain_store
 
-from mtdnn_tf.config import Subset
 from mtdnn_tf.data.splits import drawn_items
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment.file import build_experiment
+from mtdnn_tf.experiment.settings import Subset
 from mtdnn_tf.tasks import builtin_tasks
 
 SST2 = builtin_tasks()["sst2"]

@@ -6,7 +6,8 @@ import pytest
 
 from mtdnn_tf.data import sources
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.tasks import TaskSpec, builtin_tasks, metrics, resolve_task
+from mtdnn_tf.evaluation import metrics
+from mtdnn_tf.tasks import TaskSpec, builtin_tasks, resolve_task
 
 OWN_TASK = {
     "kind": "single_classification",

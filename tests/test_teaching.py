@@ -12,7 +12,7 @@ from test_resume import KILLER, TERMINATOR, assert_equal_runs
 from tiny import GOOD, error_line, numbers, run, sentence, write_encoder, write_experiment
 
 import mtdnn_tf
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.runs.directory import RunDirectory
 
 LABEL_ONLY = ["--label_only", "--set=distillation.cache_dir=/nowhere"]
 
@@ -130,7 +130,7 @@ def test_labelling_again_does_nothing(student_config, cache):
 def test_killed_labelling_goes_on_where_it_was(student_config, cache, tmp_path):
     flags = [f"--config={student_config}", "--workdir=unused", "--label_only"]
     flags.append(f"--set=distillation.cache_dir={tmp_path / 'cache'}")
-    script = KILLER.replace("mtdnn_tf.train import", "mtdnn_tf.distill import")
+    script = KILLER.replace("mtdnn_tf.binaries.train import", "mtdnn_tf.binaries.distill import")
     place = "mtdnn_tf.distillation.soft_targets:_save"
     assert run("", place, 4, "before", *flags, script=script).returncode == -9
     printed = run("distill", *flags).stdout
@@ -143,7 +143,9 @@ def test_killed_labelling_goes_on_where_it_was(student_config, cache, tmp_path):
 def test_what_is_trained_on_alone_is_labelled_until_a_signal_comes(student_config, tmp_path):
     flags = [f"--config={student_config}", f"--set=distillation.cache_dir={tmp_path / 'cache'}"]
     flags.append("--set=data.subsets={same: {count: 30}, near: {count: 20}}")
-    script = TERMINATOR.replace("mtdnn_tf.train import", "mtdnn_tf.distill import")
+    script = TERMINATOR.replace(
+        "mtdnn_tf.binaries.train import", "mtdnn_tf.binaries.distill import"
+    )
     place = "mtdnn_tf.distillation.soft_targets:_save"
     told = run("", place, 2, "after", *flags, "--label_only", "--workdir=unused", script=script)
     assert told.returncode == 128 + signal.SIGTERM
@@ -162,7 +164,7 @@ def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     student_config, auto, tmp_path, call
 ):
     flags = [f"--config={student_config}", f"--workdir={tmp_path / 'run'}"]
-    place = "mtdnn_tf.metrics_log:MetricsLog.append"
+    place = "mtdnn_tf.runs.metrics_log:MetricsLog.append"
     killed = run("", place, call, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     distill(student_config, tmp_path / "run")
@@ -174,7 +176,7 @@ def test_a_start_that_was_killed_does_not_bind_the_next_to_its_teachers(
 ):
     workdir = tmp_path / "run"
     flags = [f"--config={student_config}", f"--workdir={workdir}", "--set=training.epochs=1"]
-    place = "mtdnn_tf.run_directory:RunDirectory.write_experiment"
+    place = "mtdnn_tf.runs.directory:RunDirectory.write_experiment"
     killed = run("", place, 1, "before", *flags, script=KILLER)
     assert killed.returncode == -9, killed.stderr
     noted = json.loads((workdir / "teachers.json").read_text())
@@ -347,7 +349,7 @@ def mistakes(config, teachers, run_of_other):
         (
             {"teachers": teachers, "targets": "cached"},
             {},
-            "label with mtdnn_tf.distill --label_only",
+            "label with mtdnn-distill --label_only",
         ),
     ]
 

@@ -14,10 +14,10 @@ from tiny import VOCAB, error_line, run, write_experiment
 
 from mtdnn_tf.data.sources import available_splits, read_split
 from mtdnn_tf.data.store import open_store
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import build_experiment
+from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 TEXT = tfds.features.Text()
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtdnn_tf.data.cutting import longest_first
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.tokenizers.cutting import longest_first
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 VOCAB = [*SPECIAL, "the", "cat", "##s", "un", "##related", ",", "[", "]", "sep", "İ", "i", "中"]
@@ -330,7 +330,7 @@ def test_ids_do_not_depend_on_the_locale():
     # TensorFlow lower-cases by the process's locale: in Turkish, I becomes a dotless i; in
     # Lithuanian, an accented i keeps its dot.
     code = f"""
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 print(BertTokenizer({VOCAB!r}).tokenize(["I İ", "Í,Ì", "é I"]).to_list())
 accented = BertTokenizer([*{SPECIAL!r}, "i\u0307", "ì"], strip_accents=False)
 print(accented.tokenize(["İ Ì"]).to_list())

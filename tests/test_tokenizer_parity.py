@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 from tiny import run, write_experiment
 
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.training.signals import Interrupted
-from mtdnn_tf.training.training import train
+from mtdnn_tf.distribution.signals import Interrupted
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.training.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pydantic
 import pytest
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.validation import validated
+from mtdnn_tf.validation.fields import validated
 
 
 class Optimizer(pydantic.BaseModel):

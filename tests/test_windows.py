@@ -16,14 +16,14 @@ import mtdnn_tf
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import Rows
 from mtdnn_tf.data.store import open_store, tokenize_rows
-from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.ensemble import Member, RaggedEnsemble, build_ensemble
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
-from mtdnn_tf.loading import MTDNN
+from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, ragged_inputs
-from mtdnn_tf.serving.signatures import ServedModel
-from mtdnn_tf.training.training import train
+from mtdnn_tf.runs.ensemble import Member, RaggedEnsemble, build_ensemble
+from mtdnn_tf.runs.loading import MTDNN
+from mtdnn_tf.serving.export.signatures import ServedModel
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.training.loop import train
 
 ONE = BertTokenizer(VOCAB, max_length=12)
 SEVERAL = BertTokenizer(VOCAB, max_length=12, windows=3)

@@ -19,7 +19,7 @@ from test_replicas import (
 from test_resume import KILLER, TERMINATOR, assert_equal_runs
 from tiny import run, write_experiment
 
-# Stands in for `python -m mtdnn_tf.train` on a host whose pretrained folder has other weights.
+# Stands in for `mtdnn-train` on a host whose pretrained folder has other weights.
 OTHER_WEIGHTS = """
 from mtdnn_tf import pretrained
 original = pretrained.load_encoder_weights
@@ -28,10 +28,10 @@ def load(encoder, folder):
     encoder.weights[0].assign(encoder.weights[0] + 1e-3)
     return report
 pretrained.load_encoder_weights = load
-from mtdnn_tf.train import main
+from mtdnn_tf.binaries.train import main
 main()
 """
-LOG_LOOP = "mtdnn_tf.training.training:TrainingLoop._log_loop"
+LOG_LOOP = "mtdnn_tf.training.loop:TrainingLoop._log_loop"
 SECONDS = 240  # Most that two workers take, on two cores that others use as well.
 # A script that imports TensorFlow before the binary does has to be as quiet as the binary.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -194,7 +194,13 @@ def test_ctrl_c_ends_a_worker_that_waits_for_the_others(experiment, tmp_path):
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
     process = subprocess.Popen(
-        [sys.executable, "-m", "mtdnn_tf.train", f"--config={experiment}", "--workdir=unused"],
+        [
+            sys.executable,
+            "-m",
+            "mtdnn_tf.binaries.train",
+            f"--config={experiment}",
+            "--workdir=unused",
+        ],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import assignments, set_key
+from mtdnn_tf.experiment.file import assignments, set_key
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tasks.split import LabelName, LabelText, SplitSpec
-from mtdnn_tf.yaml_file import AS_WRITTEN, parse_yaml, yaml_text
+from mtdnn_tf.validation.yaml_file import AS_WRITTEN, parse_yaml, yaml_text
 
 TRICKY = (
     "yes no on off y N true null ~ 010 0x1F 12:30 1_000 1.0 1e3 .inf = -1 2024-01-01 << #".split()

@@ -207,7 +207,7 @@ def run(
 
 SECONDS = 300  # Most that a process may take.
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.distillation.results"])
+FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.recipes.results"])
 
 
 def in_fork(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
     from mtdnn_tf import pretrained
     from mtdnn_tf.data.sources import read_split
     from mtdnn_tf.data.store import tokenize_rows
-    from mtdnn_tf.data.tokenizer import BertTokenizer
     from mtdnn_tf.tasks.registry import builtin_tasks
+    from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
     found = pretrained.read_tokenizer(encoder)
     tokenizer = BertTokenizer(found.vocab, **found.settings, max_length=max_length)

@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
 

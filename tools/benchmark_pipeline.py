@@ -13,8 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from mtdnn_tf import cli
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.binaries import cli
+from mtdnn_tf.experiment.file import load_experiment
 
 
 def _define_flags() -> None:
@@ -33,7 +33,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     import tensorflow as tf
 
     from mtdnn_tf.data.pipeline import as_dataset
-    from mtdnn_tf.run_directory import RunDirectory
+    from mtdnn_tf.runs.directory import RunDirectory
     from mtdnn_tf.training.run import TrainingRun
 
     with tempfile.TemporaryDirectory() as folder:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarking.transformers_peers import TransformersPeers
 
-    from mtdnn_tf.loading import MTDNN
+    from mtdnn_tf.runs.loading import MTDNN
 
 Texts = Sequence[tuple[str, ...]]
 Answer = Callable[[Texts], np.ndarray]
@@ -72,8 +72,8 @@ def _peer(peers: "TransformersPeers", task: str, size: int, *, bfloat16: bool = 
 
 def _exported(workdir: str, task: str, folder: Path) -> Answer:
     """The run's export, asked as a server asks it."""
-    from mtdnn_tf.serving.saved_model import export
-    from mtdnn_tf.serving.servable import Servable
+    from mtdnn_tf.serving.export.saved_model import export
+    from mtdnn_tf.serving.local.servable import Servable
 
     servable = Servable(export(workdir, folder / "exported"))
     fields = list(servable.signatures[task].inputs)
@@ -133,7 +133,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from benchmarking.transformers_peers import TransformersPeers
 
     from mtdnn_tf.data.sources import read_split
-    from mtdnn_tf.loading import load
+    from mtdnn_tf.runs.loading import load
 
     if values.threads:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)

@@ -10,7 +10,7 @@ transformers, padded to the longest of a batch, with the heads of the run; ONNX 
 that PyTorch exports. Printed are medians, their ratio to ONNX Runtime, and the largest difference of a
 probability, and of a score, from PyTorch;
 then what `all_single` over --heads linear heads costs beside one of them, in memory.
-TensorFlow takes its memory from the system, as in `mtdnn_tf.serving.local_server`.
+TensorFlow takes its memory from the system, as in `mtdnn-serve`.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 
 Row = tuple[str, str, str]  # Task, first text, second text ("" for tasks over one).
@@ -75,7 +75,7 @@ def _rows(loaded: Any, data_dir: Path, count: int) -> list[Row]:
 
 
 def _served(folder: Path) -> Answer:
-    from mtdnn_tf.serving.servable import Servable
+    from mtdnn_tf.serving.local.servable import Servable
 
     servable = Servable(folder)
 
@@ -146,9 +146,9 @@ def _all_single(single: Any, loaded: Any, texts: Sequence[str], heads: int, roun
     """How much longer so many copies of a task's head take than one, for the same texts, times."""
     import tensorflow as tf
 
-    from mtdnn_tf.loading import MTDNN
     from mtdnn_tf.modeling import build_mtdnn, encoder_of
-    from mtdnn_tf.serving.signatures import ServedModel
+    from mtdnn_tf.runs.loading import MTDNN
+    from mtdnn_tf.serving.export.signatures import ServedModel
 
     names = [f"{single.name}_{number}" for number in range(heads)]
     tasks = {name: single.model_copy(update={"name": name}) for name in names}
@@ -176,8 +176,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     import tensorflow as tf
     from benchmarking.transformers_peers import TransformersPeers
 
-    from mtdnn_tf.loading import load
-    from mtdnn_tf.serving.saved_model import export
+    from mtdnn_tf.runs.loading import load
+    from mtdnn_tf.serving.export.saved_model import export
 
     tf.get_logger().setLevel("ERROR")
     if values.threads:

@@ -2,7 +2,7 @@
 
     python tools/benchmark_startup.py
 
-Prints the seconds that `--help` of each binary takes, and those from the start of `mtdnn_tf.train` on
+Prints the seconds that `--help` of each binary takes, and those from the start of `mtdnn-train` on
 the demo's data to the end of its first step: once with no token store, and again with the stores that
 the first start cached.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 
 BINARIES = (
@@ -45,7 +45,7 @@ def _help_seconds(binary: str, repeats: int) -> float:
 def _first_step(folder: Path, number: int, config: Path) -> float:
     """Seconds until a training process has taken a step; the process is then ended."""
     command = [
-        *(sys.executable, "-m", "mtdnn_tf.train", f"--config={config}"),
+        *(sys.executable, "-m", "mtdnn_tf.binaries.train", f"--config={config}"),
         *(f"--workdir={folder / f'run{number}'}", f"--data_dir={folder / 'glue'}"),
         "--set=training.steps_per_loop=1",
     ]

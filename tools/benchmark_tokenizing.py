@@ -18,13 +18,13 @@ from pathlib import Path
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 
 SCRIPT = """
 import json, resource, sys, time
 from pathlib import Path
 from mtdnn_tf.data.store import open_store
-from mtdnn_tf.data.tokenizer import BertTokenizer
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 from mtdnn_tf.tasks import resolve_task
 
 path, vocab, cache = map(Path, sys.argv[1:])

@@ -1,7 +1,7 @@
 """Writes a pre-trained encoder, or the encoder of a run, as a Hugging Face folder.
 
-    python tools/convert_checkpoint.py --input=uncased_L-12_H-768_A-12 --output=bert_base
-    python tools/convert_checkpoint.py --input=runs/glue --output=glue_encoder
+    mtdnn-convert --input=uncased_L-12_H-768_A-12 --output=bert_base
+    mtdnn-convert --input=runs/glue --output=glue_encoder
 
 The input is a folder of Google's (TF1), of Model Garden's (TF2) or of Hugging Face's, a name on the
 hub, or a run directory. `transformers.BertModel.from_pretrained` loads the output.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 
 
 def _define_flags() -> None:
@@ -23,7 +23,7 @@ def _define_flags() -> None:
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    from mtdnn_tf.conversion import convert
+    from mtdnn_tf.recipes.conversion import convert
 
     done = convert(values.input, Path(values.output), values.lower_case, values.checkpoint)
     print(f"{done.source} -> {values.output}: {len(done.written)} tensors written")

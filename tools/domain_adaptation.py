@@ -1,6 +1,6 @@
 """Compares how few examples a task needs from a multi-task run and from the plain encoder.
 
-    python tools/domain_adaptation.py --config=configs/snli_adaptation.yaml --init_from=runs/mtdnn \
+    mtdnn-adapt --config=configs/snli_adaptation.yaml --init_from=runs/mtdnn \
         --counts=549,5493 --samplings=3 --workdir=runs/snli_adaptation --data_dir=DATA
 
 Writes results.json, the table results.md, which it prints as well, and the picture curves.png. Every
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from mtdnn_tf import cli
-from mtdnn_tf.config import Subset
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment_file import load_experiment
+from mtdnn_tf.experiment.file import load_experiment
+from mtdnn_tf.experiment.settings import Subset
 
 
 def _define_flags() -> None:
@@ -55,8 +55,8 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     from rich.console import Console
     from rich.table import Table
 
-    from mtdnn_tf.training.domain_adaptation import DomainAdaptation, table
-    from mtdnn_tf.training.signals import stop_signals
+    from mtdnn_tf.distribution.signals import stop_signals
+    from mtdnn_tf.recipes.domain_adaptation import DomainAdaptation, table
 
     adaptation = DomainAdaptation(
         experiment, values.init_from, sizes, values.samplings, Path(values.workdir), strategy

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def _assignment(text: str) -> tuple[str, str]:
 def _score(models: "Models", glue_dir: Path) -> None:
     from rich.console import Console
 
+    from mtdnn_tf.evaluation.progress import metrics_table
     from mtdnn_tf.submission.dev_scores import score_dev
-    from mtdnn_tf.training.progress import metrics_table
 
     console = Console()
     shown = _Shown(console)

@@ -13,8 +13,10 @@ import docstring_parser
 from absl import flags
 from pydantic import BaseModel
 
-from mtdnn_tf import cli
-from mtdnn_tf.config import (
+from mtdnn_tf.binaries import cli
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.distillation import DistillationSettings
+from mtdnn_tf.experiment.settings import (
     BatchSettings,
     DataSettings,
     EncoderSettings,
@@ -25,10 +27,8 @@ from mtdnn_tf.config import (
     Subset,
     TrainingSettings,
 )
-from mtdnn_tf.distillation.recipe_file import StudentRecipe, TeachersRecipe
-from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
+from mtdnn_tf.recipes.distillation_file import StudentRecipe, TeachersRecipe
 from mtdnn_tf.tasks import builtin_tasks
 from mtdnn_tf.tasks.spec import RankingSettings, SANSettings, TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec
@@ -59,7 +59,7 @@ Every setting of a config, and every built-in task. `tools/update_docs.py` write
 code.
 
 A config is an experiment, a YAML file for `--config`; any setting can be given on the command line
-as well, `--set=training.epochs=2`. A recipe, for `mtdnn_tf.distill`, is an experiment with the
+as well, `--set=training.epochs=2`. A recipe, for `mtdnn-distill`, is an experiment with the
 sections `teachers` and `student`.
 
 Paths, in a config and in flags, are local: `~` at the beginning is the home folder, and an address

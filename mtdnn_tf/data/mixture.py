@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtdnn_tf.config import MixtureSettings
+from mtdnn_tf.experiment.settings import MixtureSettings
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.batch import Batch, BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import EpochOrder, batch_order, plan_epoch, row_order, task_counts
 from mtdnn_tf.data.packing import PackedEpoch, pack_epoch
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.settings import Experiment
 
 OFTEN = 2  # Times that an epoch may see an example before it is remarked on.
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.config import DataSettings, Fold, Subset
 from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import Choice, open_store
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.settings import DataSettings, Fold, Subset
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 Source = tuple[TaskSpec, str, TokenStore]  # A task, one of its splits, and the split's examples.
 

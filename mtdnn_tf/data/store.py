@@ -16,16 +16,16 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.config import limit_of
 from mtdnn_tf.data.candidates import Queries
 from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.sources import FileStates, Rows, SplitReader, content_hash, file_states
 from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store, remove_store
 from mtdnn_tf.data.token_store import TokenStore, subset_key
-from mtdnn_tf.data.tokenizer import BertTokenizer, Encode
 from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.settings import limit_of
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer, Encode
 
 FORMAT = 2  # Part of the key, which runs note: raise it when how text is read changes.
 _CHUNK = 4096

@@ -8,17 +8,17 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.splits import open_split, open_train
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.distillation.calibration import can_calibrate
-from mtdnn_tf.distillation.ensemble import build_ensemble, load_member
 from mtdnn_tf.distillation.soft_targets import SoftTargets, teacher_fingerprint
+from mtdnn_tf.distribution.signals import Stop, leave_if_told
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
+from mtdnn_tf.evaluation.progress import WorkProgress
+from mtdnn_tf.evaluation.temperatures import can_calibrate
+from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.runs.ensemble import build_ensemble, load_member
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
-from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
-from mtdnn_tf.training.progress import WorkProgress
-from mtdnn_tf.training.signals import Stop, leave_if_told
 
 
 def label(

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from mtdnn_tf.distillation.averaging import log_probabilities
-from mtdnn_tf.distillation.settings import DistillationSettings, SoftLossSettings
+from mtdnn_tf.evaluation.averaged_logits import log_probabilities
+from mtdnn_tf.experiment.distillation import DistillationSettings, SoftLossSettings
 from mtdnn_tf.tasks.spec import TaskSpec
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.checkpoint_folder import CheckpointFolder
 from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 
 # Items (see `TokenStore.item_offsets`) that a file holds, and that are labelled at once: what a kill
@@ -186,7 +186,7 @@ class SoftTargets:
     def _missing(self) -> str:
         """Why there is nothing to read: what there is of the same task is of something else."""
         run, of = self._meta["run"], f"{self._task.name}/{self._split}"
-        reason = "label with mtdnn_tf.distill --label_only first"
+        reason = "label with mtdnn-distill --label_only first"
         pattern = f"{self._task.name}-{self._split}-*/meta.json"
         for path in sorted(self._cache_dir.glob(pattern)):
             try:

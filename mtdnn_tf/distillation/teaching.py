@@ -9,27 +9,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.splits import RunData
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.tokenizer import BertTokenizer
-from mtdnn_tf.distillation.cached import CachedTeachers
-from mtdnn_tf.distillation.calibration import can_calibrate, fit_temperature
-from mtdnn_tf.distillation.distillation import DistillationModel, StoredLogits
-from mtdnn_tf.distillation.ensemble import (
+from mtdnn_tf.distillation.cached_teachers import CachedTeachers
+from mtdnn_tf.distillation.soft_targets import PART, teacher_fingerprint
+from mtdnn_tf.distillation.student import DistillationModel, StoredLogits
+from mtdnn_tf.distribution.workers import Workers
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
+from mtdnn_tf.evaluation.temperatures import can_calibrate, fit_temperature
+from mtdnn_tf.experiment.distillation import DistillationSettings
+from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.files import write_atomically
+from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.runs.ensemble import (
     Member,
     build_ensemble,
     check_same_tokens,
     load_member,
 )
-from mtdnn_tf.distillation.settings import DistillationSettings
-from mtdnn_tf.distillation.soft_targets import PART, teacher_fingerprint
-from mtdnn_tf.errors import UserError
-from mtdnn_tf.files import write_atomically
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.training.evaluation import LogitsRunner, evaluation_shape
-from mtdnn_tf.training.workers import Workers
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 TARGET = "teacher/"  # What the names of the teachers' logits in a batch begin with.
 STORED_FILE, TEACHERS_FILE = "soft_targets.npz", "teachers.json"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers, ops
 
-from mtdnn_tf.fusion import fused
 from mtdnn_tf.modeling.activations import activate
 from mtdnn_tf.modeling.attention import AttentionLayout, FirstTokens, SelfAttention, weights_of
 from mtdnn_tf.modeling.config import BertConfig
 from mtdnn_tf.modeling.dropout import DrawnSeed, draw, drop
+from mtdnn_tf.modeling.fusion import fused
 
 
 class TransformerBlock(layers.Layer):

@@ -29,7 +29,7 @@ from mtdnn_tf.pretrained.weights import (
     load_weights,
     variable_paths,
 )
-from mtdnn_tf.yaml_file import read_yaml
+from mtdnn_tf.validation.yaml_file import read_yaml
 
 # Our field -> the key of Model Garden's `BertEncoderConfig`.
 YAML_KEYS = {

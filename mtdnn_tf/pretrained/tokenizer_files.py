@@ -2,7 +2,7 @@
 
 `vocab.txt` or `tokenizer.json` (transformers 5 writes the latter alone) has the pieces. How a text is
 cleaned stands in `tokenizer_config.json`, and in the normalizer of `tokenizer.json`. What
-`mtdnn_tf.data.tokenizer` would not do the same is refused.
+`mtdnn_tf.tokenizers.wordpiece` would not do the same is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
-from mtdnn_tf.data.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained.config_file import CONFIG_FILE, read_json
-from mtdnn_tf.validation import Model, validated
+from mtdnn_tf.tokenizers.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab
+from mtdnn_tf.validation.fields import Model, validated
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

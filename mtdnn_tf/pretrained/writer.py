@@ -10,12 +10,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained.config_file import CONFIG_FILE
 from mtdnn_tf.pretrained.huggingface import hf_name
 from mtdnn_tf.pretrained.weights import variable_paths
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 
 def write_folder(

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
+from mtdnn_tf.evaluation.metrics import ranks
+from mtdnn_tf.evaluation.progress import METRIC_NAMES
 from mtdnn_tf.reporting.calibration import reliability
 from mtdnn_tf.reporting.run_record import RunRecord, Split
-from mtdnn_tf.tasks.metrics import ranks
-from mtdnn_tf.training.progress import METRIC_NAMES
 
 ACROSS = 3  # Panels beside each other.
 PANEL = (3.6, 2.6)  # Inches.

@@ -12,17 +12,17 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from mtdnn_tf.bootstrap import Difference, paired_bootstrap
-from mtdnn_tf.config import limit_of
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.evaluation.bootstrap import Difference, paired_bootstrap
+from mtdnn_tf.evaluation.metrics import compute
+from mtdnn_tf.evaluation.prediction_files import DevPredictions
+from mtdnn_tf.evaluation.progress import METRIC_NAMES, split_title
+from mtdnn_tf.experiment.settings import limit_of
 from mtdnn_tf.files import write_atomically
-from mtdnn_tf.predictions import DevPredictions
 from mtdnn_tf.reporting import figures
 from mtdnn_tf.reporting.run_record import RunRecord, Split
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.tasks.metrics import compute
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.training.progress import METRIC_NAMES, split_title
 
 PAGE_FILE = "report.html"
 RESOLUTION = 120  # Dots an inch.

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mtdnn_tf.config import DataSettings, Experiment
 from mtdnn_tf.data.sources import SplitReader, content_hash
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.predictions import DevPredictions, cell, read_predictions
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.evaluation.prediction_files import DevPredictions, cell, read_predictions
+from mtdnn_tf.evaluation.progress import split_title
+from mtdnn_tf.experiment.settings import DataSettings, Experiment
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.training.progress import split_title
 
 WORST = 10  # Errors shown of a split.
 

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.evaluation.prediction import check_numbers
 from mtdnn_tf.submission.formats import SCORES, GlueFile
 from mtdnn_tf.submission.models import Model, answered_labels
 from mtdnn_tf.tasks import builtin_tasks
-from mtdnn_tf.tasks.prediction import check_numbers
 from mtdnn_tf.tasks.spec import TaskSpec
 
 BATCH_SIZE = 32

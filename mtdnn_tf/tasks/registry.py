@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.validation import validated
-from mtdnn_tf.yaml_file import parse_yaml
+from mtdnn_tf.validation.fields import validated
+from mtdnn_tf.validation.yaml_file import parse_yaml
 
 SourceName = Literal["files", "tfds"]
 WHOLE = {name for name, field in TaskSpec.model_fields.items() if field.is_required()}
@@ -66,7 +66,7 @@ def resolve_task(
             out.
         where: What an error's message begins with, such as the config file.
         source: What a built-in task is read from, `files` or `tfds`.
-        saved: Whether a run has saved `override`; see `mtdnn_tf.validation.is_saved`.
+        saved: Whether a run has saved `override`; see `mtdnn_tf.validation.fields.is_saved`.
 
     Raises:
         UserError: There is no such task, or the fields do not make one.

@@ -7,7 +7,7 @@ from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, model_valida
 
 from mtdnn_tf.tasks.names import check_fields
 from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
-from mtdnn_tf.validation import LocalPath, Section, is_saved
+from mtdnn_tf.validation.fields import LocalPath, Section, is_saved
 
 TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[

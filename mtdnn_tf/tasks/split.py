@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from mtdnn_tf.validation import LocalPath, Section, is_saved
+from mtdnn_tf.validation.fields import LocalPath, Section, is_saved
 
 OnBadRow = Literal["error", "skip"]
 FileFormat = Literal["tsv", "csv", "jsonl", "json", "parquet", "arrow"]

@@ -7,8 +7,8 @@ import time
 
 import tensorflow as tf
 
-from mtdnn_tf.config import Experiment
-from mtdnn_tf.run_directory import RunDirectory
+from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.training.run import TrainingRun
 from mtdnn_tf.training.setup import reproducible
 

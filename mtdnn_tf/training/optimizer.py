@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mtdnn_tf.config import TrainingSettings
+from mtdnn_tf.experiment.settings import TrainingSettings
 
 NO_WEIGHT_DECAY = ["bias", "gamma", "beta"]
 HEAD_PREFIX = "head_"  # Of the path of every variable of a head, see `build_mtdnn`.

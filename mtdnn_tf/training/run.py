@@ -6,28 +6,28 @@ import shutil
 import tensorflow as tf
 from absl import logging
 
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
-from mtdnn_tf.data.tokenizer import BertTokenizer
 from mtdnn_tf.distillation.teaching import STORED_FILE, TEACHERS_FILE, Teaching
+from mtdnn_tf.distribution.workers import Workers
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.pretrained import load_config
-from mtdnn_tf.run_directory import RunDirectory, fixed_settings
-from mtdnn_tf.training.averaging import WeightAverage
-from mtdnn_tf.training.checkpoint import Checkpoints
+from mtdnn_tf.runs.checkpoints import Checkpoints
+from mtdnn_tf.runs.directory import RunDirectory, fixed_settings
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.training.initial_weights import find_start
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import (
     counter,
     give_replicas_own_dropout,
     uses_xla,
 )
-from mtdnn_tf.training.start import find_start
-from mtdnn_tf.training.trainer import Trainer
-from mtdnn_tf.training.workers import Workers
+from mtdnn_tf.training.step import Trainer
+from mtdnn_tf.training.weight_average import WeightAverage
 
 NO_SCORE = -1e9  # Of a run without a best checkpoint.
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from mtdnn_tf.data.splits import Source
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.predictions import write_predictions
-from mtdnn_tf.run_directory import RunDirectory
-from mtdnn_tf.training.evaluation import DevResult
-from mtdnn_tf.training.progress import TrainingProgress, metrics_table
+from mtdnn_tf.evaluation.evaluator import DevResult
+from mtdnn_tf.evaluation.prediction_files import write_predictions
+from mtdnn_tf.evaluation.progress import TrainingProgress, metrics_table
+from mtdnn_tf.runs.directory import RunDirectory
 
 
 class RunLog:

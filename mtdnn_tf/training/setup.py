@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework import config as process
 
-from mtdnn_tf.config import TrainingSettings
+from mtdnn_tf.experiment.settings import TrainingSettings
 
 NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from benchmarking.workload import Workload
-from mtdnn_tf.config import Experiment
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.validation import validated
+from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.validation.fields import validated
 
 PRECISIONS = {"fp32": "float32", "bf16": "mixed_bfloat16"}
 EPOCHS = 50

@@ -14,11 +14,11 @@ from mtdnn_tf import pretrained
 from mtdnn_tf.data.batch import Batch, BatchShape
 from mtdnn_tf.data.pipeline import as_dataset, batch_signature
 from mtdnn_tf.data.plan import TrainingPlan
+from mtdnn_tf.distribution.strategy import build_strategy
 from mtdnn_tf.modeling import BertConfig, build_mtdnn, encoder_of
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import counter, reproducible, uses_xla
-from mtdnn_tf.training.strategy import build_strategy
-from mtdnn_tf.training.trainer import Trainer
+from mtdnn_tf.training.step import Trainer
 
 
 class Runner:

@@ -22,7 +22,7 @@ ROW_LENGTH, ROWS = 128, 8
 
 
 def main(examples: int) -> None:
-    """Plans an epoch of so many examples, as `mtdnn_tf.train` does."""
+    """Plans an epoch of so many examples, as `mtdnn-train` does."""
     offsets = np.concatenate([[0], np.cumsum(made_up_lengths(examples, ROW_LENGTH))])
     experiment = build_experiment(1, ROW_LENGTH, ROWS, epochs=1)
     # The store of a real run is on disk; what is in memory there is the plan.

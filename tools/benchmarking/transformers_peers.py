@@ -9,10 +9,10 @@ import torch
 from transformers import BertModel, BertTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from mtdnn_tf.conversion import convert
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.loading import MTDNN
 from mtdnn_tf.modeling import LinearHead, encoder_of, heads_of
+from mtdnn_tf.recipes.conversion import convert
+from mtdnn_tf.runs.loading import MTDNN
 from mtdnn_tf.tasks.spec import TaskSpec
 
 Row = tuple[str, str, str]  # Task, first text, second text ("" for tasks over one).

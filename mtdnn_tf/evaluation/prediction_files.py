@@ -1,0 +1,189 @@
+"""Files of predictions, one line an example."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.errors import UserError
+from mtdnn_tf.evaluation.evaluator import (
+    candidate_probabilities,
+    predictions_of,
+    probabilities_of,
+)
+from mtdnn_tf.evaluation.metrics import ranks
+from mtdnn_tf.files import write_atomically
+from mtdnn_tf.tasks.spec import TaskSpec
+
+
+def prediction_records(
+    task: TaskSpec,
+    uids: Iterable[str],
+    logits: np.ndarray,
+    labels: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields an example's `uid`, its answer, and the right one where `labels` are given.
+
+    Args:
+        task: The task whose head gave the logits.
+        uids: [examples].
+        logits: [examples, outputs] float32.
+        labels: [examples] class ids or scores.
+        groups: [examples] the query of each candidate; needed for ranking.
+
+    Returns:
+        `uid`; for classification `label` (a name) and `probabilities` (name to number, in the spec's
+        order), for similarity `score`, for ranking `score`, `query` (a number), `rank` (from 1) and
+        `probability` among the query's candidates; with labels also `gold`, a name or a score.
+    """
+    columns = _answers(task, logits, groups)
+    for i, uid in enumerate(uids):
+        record: dict[str, Any] = {"uid": str(uid)}
+        record |= {name: values[i] for name, values in columns.items()}
+        if labels is not None:
+            gold = float(labels[i])
+            record["gold"] = gold if task.is_regression else task.labels[int(gold)]
+        yield record
+
+
+def _answers(
+    task: TaskSpec, logits: np.ndarray, groups: np.ndarray | None
+) -> dict[str, Sequence[Any]]:
+    """The columns of the answers, each with a value for every example."""
+    predictions = predictions_of(task, logits)
+    if task.is_ranking:
+        if groups is None:
+            raise ValueError(f"{task.name}: candidates are ranked within groups, none were given")
+        return {
+            "score": predictions.tolist(),
+            "query": groups.tolist(),
+            "rank": ranks(predictions, groups).tolist(),
+            "probability": candidate_probabilities(task, predictions, groups).tolist(),
+        }
+    if task.is_regression:
+        return {"score": predictions.tolist()}
+    chances = probabilities_of(logits).tolist()
+    return {
+        "label": [task.labels[i] for i in predictions],
+        "probabilities": [dict(zip(task.labels, row, strict=True)) for row in chances],
+    }
+
+
+def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
+    """Formats records as JSON lines, or as a TSV with a header and a column for each probability.
+
+    Numbers have six digits: float32 has seven, and the last is another in another batch.
+    """
+    rounded = map(_rounded, records)
+    if jsonl:
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in rounded)
+    lines: list[str] = []
+    for record in rounded:
+        chances = record.pop("probabilities", {})
+        row = record | {f"probability_{name}": chance for name, chance in chances.items()}
+        if not lines:
+            lines.append("\t".join(map(cell, row)))
+        lines.append("\t".join(map(cell, row.values())))
+    return "".join(line + "\n" for line in lines)
+
+
+def _rounded(value: Any) -> Any:
+    """A value, or those of a record, with the digits that are written."""
+    if isinstance(value, dict):
+        return {name: _rounded(number) for name, number in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
+    """Writes records where an `--output` flag says.
+
+    Args:
+        records: See `format_predictions`.
+        output: `FILE.jsonl` or another file, which is a TSV; `-` is a TSV on standard output, in
+            UTF-8 like the files, whatever the terminal shows.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    text = format_predictions(records, output.endswith(".jsonl"))
+    if output == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(Path(output), text)
+
+
+def cell(value: Any) -> str:
+    """A TSV cell; as in the files that are read, a `"` is a character and nothing is quoted."""
+    return str(value).translate(str.maketrans("\t\r\n", "   "))
+
+
+def write_predictions(path: Path, task: TaskSpec, store: TokenStore, logits: np.ndarray) -> None:
+    """Writes the predictions of a split, whole or not at all; `.jsonl` as JSON lines, else TSV.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    records = prediction_records(task, store.uids, logits, store.labels, store.groups)
+    write_atomically(path, format_predictions(records, path.suffix == ".jsonl"))
+
+
+@dataclass(frozen=True)
+class DevPredictions:
+    """What a file of dev predictions says, as the metrics take it.
+
+    Attributes:
+        labels: [examples] float64, class ids or scores.
+        predictions: [examples] float64, class ids or scores.
+        groups: [examples] int64, the query of each candidate; None but for ranking.
+        uids: [examples] what the examples are called.
+        probabilities: [examples, classes] float64; None but for classification.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    groups: np.ndarray | None
+    uids: Sequence[str] = ()
+    probabilities: np.ndarray | None = None
+
+
+def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
+    """Reads back a TSV file that `write_predictions` wrote for a split with labels.
+
+    Raises:
+        UserError: It is missing, or not of this task.
+    """
+    try:
+        with path.open(
+            encoding="utf-8", newline="\n"
+        ) as file:  # Other ends of lines are characters.
+            header, *lines = file.read().removesuffix("\n").split("\n")
+        cells = zip(*(line.split("\t") for line in lines), strict=True)
+        columns = dict(zip(header.split("\t"), cells, strict=True))
+        class_ids = {cell(label): float(number) for number, label in enumerate(task.labels)}
+        chances = [columns[f"probability_{label}"] for label in class_ids if not task.has_score]
+        return DevPredictions(
+            labels=_numbers(columns["gold"], {} if task.is_regression else class_ids),
+            predictions=(
+                _numbers(columns["score"])
+                if task.has_score
+                else _numbers(columns["label"], class_ids)
+            ),
+            groups=_numbers(columns["query"]).astype(np.int64) if task.is_ranking else None,
+            uids=columns["uid"],
+            probabilities=np.array(chances, np.float64).T if chances else None,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the predictions of {task.name} in {path}: {error}") from error
+
+
+def _numbers(cells: Sequence[str], names: Mapping[str, float] | None = None) -> np.ndarray:
+    """Numbers, or names that stand for numbers."""
+    return np.array([names[cell] if names else float(cell) for cell in cells], np.float64)
