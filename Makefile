@@ -21,6 +21,7 @@ lint: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check-long: .venv/ready-dev
 	$(BIN)/python -m pytest -m long

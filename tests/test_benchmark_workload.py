@@ -1,4 +1,4 @@
-"""What the contenders of `tools/benchmark.py` are given."""
+"""What the contenders of `benchmarks/training.py` are given."""
 
 from dataclasses import replace
 from itertools import islice

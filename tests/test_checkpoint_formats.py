@@ -3,16 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 from safetensors.numpy import load_file, save_file
-from tiny import SPECIALS, VOCAB, error_line, write_encoder, write_experiment
+from tiny import SPECIALS, VOCAB, error_line, run, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
 from mtdnn_tf.errors import UserError
@@ -563,9 +560,8 @@ def test_a_conversion_that_fails_leaves_nothing(both, google, tmp_path):
 
 
 def test_the_command_converts_once(both, tmp_path):
-    tool = Path(__file__).parents[1] / "tools" / "convert_checkpoint.py"
-    command = [sys.executable, str(tool), f"--input={both[1]}", f"--output={tmp_path / 'output'}"]
-    first, second = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    flags = [f"--input={both[1]}", f"--output={tmp_path / 'output'}"]
+    first, second = (run("convert", *flags) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert "39 tensors written" in first.stdout
     assert "left out as no part of the encoder: bert/pooler/dense/kernel/adam_m" in first.stdout

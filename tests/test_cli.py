@@ -18,9 +18,9 @@ from mtdnn_tf.evaluation.prediction_files import deliver
 ROOT = Path(__file__).parents[1]
 BINARIES = (
     *("train", "evaluate", "predict", "finetune", "distill", "export", "report", "demo", "cache"),
-    *("serving.client", "serving.local_server", "serving.server_config"),
+    *("ask", "serve", "server_config", "submit", "convert", "adapt"),
 )
-TOOLS = ("glue_submit", "convert_checkpoint", "domain_adaptation", "load_test")
+TOOLS = ("load",)
 # Flags that are no paths, among all that have a text as their value.
 NO_PATHS = {
     *("task", "tasks", "set", "devices", "tpu", "server", "model", "model_name", "label", "host"),
@@ -32,9 +32,9 @@ NO_PATHS = {
 def texts(request):
     """The flags of a binary whose values are texts, and a command line with what it needs."""
     if request.param in TOOLS:
-        define = runpy.run_path(str(ROOT / "tools" / f"{request.param}.py"))["_define_flags"]
+        define = runpy.run_path(str(ROOT / "benchmarks" / f"{request.param}.py"))["_define_flags"]
     else:
-        define = importlib.import_module(f"mtdnn_tf.{request.param}")._define_flags
+        define = importlib.import_module(f"mtdnn_tf.binaries.{request.param}")._define_flags
     before = set(flags.FLAGS)
     define()
     names = set(flags.FLAGS) - before

@@ -65,7 +65,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files_that_are_named_exist(path):
-    pattern = r"(?<![\w/.-])(?:configs|tools|mtdnn_tf|tests)/[\w./]+\.\w+"
+    pattern = r"(?<![\w/.-])(?:benchmarks|configs|tools|mtdnn_tf|tests)/[\w./]+\.\w+"
     for name in re.findall(pattern, path.read_text()):
         assert (ROOT / name).exists(), name
 
@@ -82,15 +82,16 @@ def commands(path):
     """The commands of our own in a page's blocks of shell, in order."""
     blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", path.read_text(), re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if re.search(r"python (?:-m mtdnn_tf|tools/)", line)]
+    return [line for line in lines if re.search(r"\bmtdnn-|python (?:tools|benchmarks)/", line)]
 
 
 def defined_flags(program):
-    """The flags of a binary: the name of a module, or the path of a tool."""
+    """The flags of a command, or of the file of a benchmark or tool."""
     if program.endswith(".py"):
         define = runpy.run_path(str(ROOT / program))["_define_flags"]
     else:
-        define = importlib.import_module(program)._define_flags
+        name = program.removeprefix("mtdnn-").replace("-", "_")
+        define = importlib.import_module(f"mtdnn_tf.binaries.{name}")._define_flags
     before = set(flags.FLAGS)
     define()
     names = set(flags.FLAGS) - before
@@ -103,9 +104,9 @@ def defined_flags(program):
 def test_commands_have_flags_that_there_are(path):
     for command in commands(path):
         words = shlex.split(command, comments=True)
-        while not words.pop(0).endswith("python"):
-            pass  # Variables of the environment.
-        program = words[1] if words[0] == "-m" else words[0]
+        names = [Path(word).name for word in words]
+        first = next(i for i, name in enumerate(names) if re.match(r"python$|mtdnn-", name))
+        program = words[first + 1] if names[first] == "python" else names[first]
         given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
         assert given <= defined_flags(program), command
 
@@ -127,11 +128,11 @@ RUN_PAGES = ("README.md", "docs/serving.md", "docs/performance.md")
 NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs that are not there.
     "mtdnn_tf.binaries.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
     "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
-    "tools/load_test.py": "tests/test_long.py runs it",
-    "tools/benchmark_serving.py": "needs the extra [bench]",
+    "benchmarks/load.py": "tests/test_long.py runs it",
+    "benchmarks/serving.py": "needs the extra [bench]",
     "--canary=2": "needs a second version; tests/test_server_config.py has it",
-    "tools/benchmark.py": "needs the extra [bench]",
-    "tools/benchmark_pipeline.py": "tests/test_long.py runs it",
+    "benchmarks/training.py": "needs the extra [bench]",
+    "benchmarks/pipeline.py": "tests/test_long.py runs it",
     "--parts=5": "takes a quarter of an hour; a shorter one is run",
 }
 

@@ -12,12 +12,6 @@ from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.experiment.settings import Subset
 from mtdnn_tf.recipes.domain_adaptation import DomainAdaptation
 
-TOOL = """
-import runpy, sys
-sys.argv[0] = "tools/domain_adaptation.py"
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
@@ -36,12 +30,11 @@ def setting(tmp_path_factory):
 
 def adapt(setting, workdir, *flags):
     return run(
-        "",
+        "adapt",
         f"--config={setting / 'mood.yaml'}",
         f"--init_from={setting / 'run'}",
         f"--workdir={workdir}",
         *flags,
-        script=TOOL,
     )
 
 

@@ -61,7 +61,7 @@ def test_the_demo_learns_its_tasks_distils_and_answers_sentences(minilm_dir, tmp
     assert f"The runs are in {tmp_path}: run, teacher_1, teacher_2 and student" in printed
     assert_above(DEMO_FLOORS, tmp_path / "student")
     config = tmp_path / "student" / "config.yaml"
-    lines = python("tools/benchmark_distillation.py", f"--config={config}").splitlines()
+    lines = python("benchmarks/distillation.py", f"--config={config}").splitlines()
     (cached,) = (float(line.split()[-1]) for line in lines if line.startswith("cached"))
     assert cached <= 1.05
 
@@ -72,8 +72,12 @@ def glue_run(minilm_dir, glue_dir, tmp_path_factory):
     workdir = Path(os.environ.get("MTDNN_LONG_WORKDIR") or tmp_path_factory.mktemp("glue") / "run")
     config = ROOT / "configs/glue_minilm.yaml"
     python(
-        "-m", "mtdnn_tf.binaries.train", f"--config={config}", f"--workdir={workdir}", f"--data_dir={glue_dir}"
-    )  # fmt: skip
+        "-m",
+        "mtdnn_tf.binaries.train",
+        f"--config={config}",
+        f"--workdir={workdir}",
+        f"--data_dir={glue_dir}",
+    )
     return workdir
 
 
@@ -89,7 +93,7 @@ def test_a_server_under_load_fails_no_request_and_does_not_grow(glue_run, tmp_pa
         f"--export_dir={tmp_path / 'glue'}",
     )
     printed = python(
-        "tools/load_test.py", f"--model_base_path={tmp_path / 'glue'}", "--clients=32", "--seconds=120"
+        "benchmarks/load.py", f"--model_base_path={tmp_path / 'glue'}", "--clients=32", "--seconds=120"
     )  # fmt: skip
     assert " requests, 0 failed" in printed
 
@@ -139,7 +143,7 @@ def test_the_390_965_rows_of_qqp_are_answered_within_2_gib(tmp_path):
 
 def test_the_input_pipeline_is_20_times_as_fast_as_training(minilm_dir, glue_dir):
     printed = python(
-        "tools/benchmark_pipeline.py", "--config=configs/glue_minilm.yaml", f"--data_dir={glue_dir}"
+        "benchmarks/pipeline.py", "--config=configs/glue_minilm.yaml", f"--data_dir={glue_dir}"
     )
     ratio = float(printed.splitlines()[-1].split()[-1].replace(",", ""))
     assert ratio >= 20
@@ -168,7 +172,7 @@ RECORDED = {"torch fp32 pad": 10.5, "torch fp32 dynamic": 4.4, "torch bf16 dynam
 
 
 def test_training_is_as_many_times_as_fast_as_others_as_it_was(minilm_dir, glue_dir, tmp_path):
-    python("tools/benchmark.py", "--quick", f"--data_dir={glue_dir}", f"--output={tmp_path}")
+    python("benchmarks/training.py", "--quick", f"--data_dir={glue_dir}", f"--output={tmp_path}")
     found = json.loads((tmp_path / "training.json").read_text())["ratios"]
     times = {ratio["peer"]: ratio["times"] for ratio in found}
     assert {p: t for p, t in times.items() if t < 0.8 * RECORDED[p]} == {}

@@ -29,7 +29,7 @@ def model(tmp_path):
 
 
 def test_the_newest_version_is_stable(model, tmp_path):
-    done = run("serving.server_config", f"--model_base_path={model}", f"--output_dir={tmp_path}/c")
+    done = run("server_config", f"--model_base_path={model}", f"--output_dir={tmp_path}/c")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "c").iterdir()} == {
         "models.config",
@@ -60,9 +60,7 @@ def test_the_newest_version_is_stable(model, tmp_path):
 
 def test_a_canary_is_served_beside_the_stable_version(model, tmp_path):
     flags = ["--stable=2", "--canary=10", "--served_path=/models/glue", "--model_name=mtdnn"]
-    done = run(
-        "serving.server_config", f"--model_base_path={model}", f"--output_dir={tmp_path}", *flags
-    )
+    done = run("server_config", f"--model_base_path={model}", f"--output_dir={tmp_path}", *flags)
     assert done.returncode == 0, done.stderr
     (found,) = read_models_config(tmp_path / "models.config")
     assert (found.name, found.base_path) == ("mtdnn", "/models/glue")
@@ -93,7 +91,7 @@ def test_a_key_is_for_its_owners_eyes(model, tmp_path):
     key.write_text(KEY)
     certificate.write_text(CERTIFICATE)
     done = run(
-        "serving.server_config",
+        "server_config",
         f"--model_base_path={model}",
         f"--output_dir={tmp_path}/c",
         f"--server_key={key}",
@@ -133,7 +131,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(flags, message, model, tmp
     paths["key"].write_text(KEY)
     paths["cert"].write_text(CERTIFICATE)
     done = run(
-        "serving.server_config",
+        "server_config",
         f"--model_base_path={model}",
         f"--output_dir={tmp_path}/c",
         *(flag.format(**paths) for flag in flags),
@@ -144,7 +142,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(flags, message, model, tmp
 
 
 def test_a_folder_without_versions_is_told(tmp_path):
-    done = run("serving.server_config", f"--model_base_path={tmp_path}", "--output_dir=/none")
+    done = run("server_config", f"--model_base_path={tmp_path}", "--output_dir=/none")
     assert error_line(done) == (f"error: --model_base_path: {tmp_path} holds no version of a model")
 
 

@@ -24,7 +24,7 @@ from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.serving.client.client import Client
+from mtdnn_tf.serving.client import Client
 from mtdnn_tf.serving.export.saved_model import export
 from mtdnn_tf.serving.local.rest_api import PAGE
 from mtdnn_tf.serving.status import ServingError
@@ -94,7 +94,7 @@ def start(command, log):
     raise AssertionError(log.read_text())
 
 
-LOCAL = [sys.executable, "-m", "mtdnn_tf.serving.local.server"]
+LOCAL = [sys.executable, "-m", "mtdnn_tf.binaries.serve"]
 
 
 @pytest.fixture(scope="module", params=["local_server", "tensorflow_model_server"])
@@ -306,7 +306,7 @@ def test_the_command_answers_files_with_and_without_names(served, tmp_path, work
     for path, header in ((named, "auto"), (jsonl, "auto"), (bare, "false")):
         output = tmp_path / f"{path.name}.jsonl"
         flags = [f"--input={path}", f"--output={output}", f"--header={header}"]
-        done = run("serving.client", *base, *flags)
+        done = run("ask", *base, *flags)
         assert done.returncode == 0, done.stderr
         outputs.append(json.loads(output.read_text()))
     expected = tmp_path / "expected.jsonl"
@@ -337,7 +337,7 @@ def test_a_mistake_of_the_command_is_one_line(flags, message, served, tmp_path):
     path = tmp_path / "texts.tsv"
     path.write_text("a\tsentence\nx\ty\n")
     done = run(
-        "serving.client",
+        "ask",
         f"--server={served.grpc}",
         "--model=tiny",
         f"--input={path}",
@@ -453,7 +453,7 @@ def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
     (folder / "1").symlink_to(models / "1")
     export(workdir, folder, precision="bfloat16")
     flags = [f"--model_base_path={folder}", f"--output_dir={tmp_path / 'config'}"]
-    done = run("serving.server_config", *flags, "--stable=1", "--canary=2")
+    done = run("server_config", *flags, "--stable=1", "--canary=2")
     assert done.returncode == 0, done.stderr
     config = f"--model_config_file={tmp_path / 'config/models.config'}"
     served = start([*LOCAL, config], tmp_path / "log")
@@ -472,7 +472,7 @@ def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
     finally:
         served.process.terminate()
         served.process.wait(60)
-    done = run("serving.server_config", *flags, "--stable=0")
+    done = run("server_config", *flags, "--stable=0")
     assert error_line(done).startswith("error: --stable: ")
 
 
@@ -491,7 +491,7 @@ def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
 def test_a_server_that_cannot_start_says_why(flags, message, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         names = {"folder": str(tmp_path), "taken": listener.getsockname()[1]}
-        done = run("serving.local_server", *(flag.format(**names) for flag in flags))
+        done = run("serve", *(flag.format(**names) for flag in flags))
     assert done.returncode == 1
     assert error_line(done).startswith("error: " + message.format(**names))
 

@@ -34,11 +34,6 @@ from mtdnn_tf.submission.summary import train_shares
 from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
 from mtdnn_tf.tasks import builtin_tasks
 
-TOOL = """
-import runpy, sys
-sys.argv[0] = "tools/glue_submit.py"
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 FILES = {of_one.name: of_one for of_one in GLUE_FILES}
 ANSWERED = ("CoLA", "STS-B", "RTE", "AX")
 
@@ -124,7 +119,7 @@ def models(exported):
 
 
 def submit(glue, *flags):
-    return run("", f"--glue_dir={glue}", *flags, script=TOOL)
+    return run("submit", f"--glue_dir={glue}", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +226,7 @@ def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_pa
 
 def test_a_terminal_has_a_bar_for_each_file(glue, exported):
     flags = (f"--glue_dir={glue}", f"--saved_model={exported / '1'}", "--dev")
-    done = run("", *flags, script=TOOL, env={"FORCE_COLOR": "1", "COLUMNS": "120"})
+    done = run("submit", *flags, env={"FORCE_COLOR": "1", "COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
     printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stdout)
     for name in ("CoLA dev", "STS-B dev", "MNLI-m dev_matched", "RTE dev"):
@@ -446,14 +441,14 @@ def test_a_mistake_is_told_in_a_line(flags, message, workdir, glue, tmp_path):
 
 
 def test_the_command_checks_a_submission_of_others(submitted, glue, tmp_path):
-    done = run("", f"--check={submitted[0]}", script=TOOL)
+    done = run("submit", f"--check={submitted[0]}")
     assert done.returncode == 0, done.stderr
     assert "warning: WNLI.tsv: every prediction is 0" in done.stderr
     bad = tmp_path / "bad.zip"
     with zipfile.ZipFile(bad, "w") as archive:
         for name, text in content(submitted[0]).items():
             archive.writestr(name, text.replace("\t", " ", 1) if name == "AX.tsv" else text)
-    done = run("", f"--check={bad}", f"--glue_dir={glue}", script=TOOL)
+    done = run("submit", f"--check={bad}", f"--glue_dir={glue}")
     assert done.returncode == 1
     *_, fault, error = done.stderr.splitlines()
     assert fault.startswith("fault: AX.tsv:1: expected the header")

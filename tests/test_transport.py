@@ -16,8 +16,8 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.serving.client import Client
 from mtdnn_tf.serving.client import client as client_module
-from mtdnn_tf.serving.client.client import Client
 from mtdnn_tf.serving.local.rest_api import build_rest_server
 from mtdnn_tf.serving.status import HTTP_STATUS, ServingError, code_of_http, code_of_number
 

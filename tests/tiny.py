@@ -182,11 +182,11 @@ def run(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess:
-    """Runs `python -m mtdnn_tf.<module>`, or a script, and returns what came of it.
+    """Runs a command by its name, or a script, and returns what came of it.
 
     The process is forked from one that has imported TensorFlow, which saves seconds each time.
     """
-    command = ["-c" if script else f"mtdnn_tf.{module}", *map(str, arguments)]
+    command = ["-c" if script else f"mtdnn_tf.binaries.{module}", *map(str, arguments)]
     if module in ("train", "distill"):
         command.insert(1, "--noreport")  # It takes seconds, and tests/test_report.py looks at it.
     with tempfile.TemporaryDirectory() as folder:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands: flags, build, call."""

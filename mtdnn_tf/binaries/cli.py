@@ -21,7 +21,7 @@ from mtdnn_tf.files import local_path
 if TYPE_CHECKING:
     import tensorflow as tf
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 flags.disclaim_key_flags()  # What is defined here belongs to the binary that asks for it.
 
 
@@ -39,7 +39,8 @@ def run(
     """
     define_flags()
     flags.DEFINE_bool("traceback", False, "Show where in the code an error came from.")
-    for flag in flags.FLAGS.get_key_flags_for_module(main.__module__):
+    ours = flags.FLAGS.get_key_flags_for_module(main.__module__)
+    for flag in (*ours, flags.FLAGS["traceback"]):
         # A console command is another main module, whose flags `--help` lists.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     if isinstance(sys.stdout, io.TextIOWrapper):  # A terminal may lack some of the characters.

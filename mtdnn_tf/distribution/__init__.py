@@ -1,1 +1,1 @@
-"""TODO."""
+"""Devices and processes that share the work, and the signals that stop it."""

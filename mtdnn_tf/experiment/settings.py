@@ -10,11 +10,11 @@ from mtdnn_tf.experiment.distillation import DistillationSettings
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
+from mtdnn_tf.tokenizers import Truncation
 from mtdnn_tf.validation.fields import LocalPath, Section, is_saved
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
-Truncation = Literal["longest_first", "head_tail"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 CUTTING = (
     "max_length",

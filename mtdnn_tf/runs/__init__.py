@@ -1,1 +1,1 @@
-"""TODO."""
+"""A run on disk, and the model back from it."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.runs.directory import RunDirectory
-from mtdnn_tf.serving.client.client import Client
+from mtdnn_tf.serving.client import Client
 from mtdnn_tf.serving.export.saved_model import export
 from mtdnn_tf.serving.local.servable import Servable
 from mtdnn_tf.serving.versions import versions

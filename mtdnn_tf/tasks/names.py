@@ -4,7 +4,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-# The signatures of an exported model, beside one for each task; see `mtdnn_tf.serving.export.signatures`.
+# The signatures of an exported model, beside one for each task; see `serving.export.signatures`.
 MIXED, ENCODE = "serving_default", "encode"
 TOGETHER = {"all_single": 1, "all_pair": 2}  # Texts that the tasks of a signature take.
 TOKENS = "{}_tokens"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mtdnn_tf.experiment.settings import Truncation
+from mtdnn_tf.tokenizers import Truncation
 
 
 class Kept(NamedTuple):

@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment.settings import Truncation
 from mtdnn_tf.files import write_atomically
+from mtdnn_tf.tokenizers import Truncation
 from mtdnn_tf.tokenizers.cutting import keep
 from mtdnn_tf.tokenizers.normalizer import UNKNOWN_LETTER, BertNormalizer, replace_where
 from mtdnn_tf.tokenizers.vocabulary import SPECIAL_PIECES, VOCAB_FILE, check_vocab, read_vocab

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Checks that all settings share, and the YAML reader."""

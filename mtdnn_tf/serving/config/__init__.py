@@ -1,1 +1,1 @@
-"""TODO."""
+"""The configuration files of tensorflow_model_server."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One SavedModel, with a signature for each task."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""A server for development and tests that speaks the model server's API."""

@@ -1,6 +1,6 @@
 """How a training step, and the plan of an epoch, grow with each of their sizes.
 
-    python tools/benchmark_growth.py --output=growth
+    python benchmarks/growth.py --output=growth
 
 One size at a time is changed from a base: six layers of 384, bfloat16, dropout 0.1, packed batches of 8
 rows of 128 slots, one task, one replica, made-up lengths. The points of a curve are processes of their

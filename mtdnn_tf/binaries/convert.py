@@ -34,5 +34,10 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     return 0
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point."""
     cli.run(_main, _define_flags, __doc__ or "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """How long the binaries take to start.
 
-    python tools/benchmark_startup.py
+    python benchmarks/startup.py
 
 Prints the seconds that `--help` of each binary takes, and those from the start of `mtdnn-train` on
 the demo's data to the end of its first step: once with no token store, and again with the stores that
@@ -22,7 +22,7 @@ from mtdnn_tf.errors import UserError
 
 BINARIES = (
     *("train", "evaluate", "predict", "finetune", "distill", "export", "report", "demo"),
-    *("serving.client", "serving.local_server", "serving.server_config"),
+    *("ask", "serve", "server_config", "submit", "convert", "adapt"),
 )
 
 
@@ -34,7 +34,7 @@ def _help_seconds(binary: str, repeats: int) -> float:
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        command = [sys.executable, "-m", f"mtdnn_tf.{binary}", "--help"]
+        command = [sys.executable, "-m", f"mtdnn_tf.binaries.{binary}", "--help"]
         done = subprocess.run(command, capture_output=True, text=True)
         seconds.append(time.perf_counter() - start)
         if "--help" not in done.stdout:

@@ -1,7 +1,7 @@
 """Training steps of ours beside those of others, and beside the machine's own limit.
 
-    python tools/benchmark.py --data_dir=glue_data --output=benchmark
-    python tools/benchmark.py --quick                       # two minutes, made-up lengths
+    python benchmarks/training.py --data_dir=glue_data --output=benchmark
+    python benchmarks/training.py --quick                       # two minutes, made-up lengths
 
 Needs `pip install -c requirements.lock -e .[bench]`. Every contender is a process of its own with the
 same weights and the same examples (CoLA, SST-2, MRPC, STS-B and RTE mixed by the square root of their

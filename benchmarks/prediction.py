@@ -1,6 +1,6 @@
 """Prediction beside transformers: the same run, the same sentences, tokenisation included.
 
-    python tools/benchmark_prediction.py --workdir=runs/glue --task=sst2 --data_dir=glue_data
+    python benchmarks/prediction.py --workdir=runs/glue --task=sst2 --data_dir=glue_data
 
 Needs `pip install -c requirements.lock -e .[bench]`. `mtdnn_tf.load(run).predict`, in float32 and in
 bfloat16, answers the training sentences of a task in turns with the run's encoder in transformers and

@@ -1,6 +1,6 @@
 """How much faster the input pipeline is than the training step that it feeds, on this machine.
 
-    python tools/benchmark_pipeline.py --config=configs/glue_minilm.yaml --data_dir=glue_data
+    python benchmarks/pipeline.py --config=configs/glue_minilm.yaml --data_dir=glue_data
 
 Measures both in one process, in turns, and prints the medians and their ratio.
 """

@@ -1,6 +1,6 @@
 """Exported models beside ONNX Runtime and PyTorch: the same weights, the same sentences, raw text in.
 
-    python tools/benchmark_serving.py --workdir=runs/glue --data_dir=glue_data
+    python benchmarks/serving.py --workdir=runs/glue --data_dir=glue_data
 
 Needs `pip install -c requirements.lock -e .[bench]`. Exports the run in each precision, frozen and not,
 and asks all in turns for dev examples of its tasks over sentences and pairs: mixed batches of

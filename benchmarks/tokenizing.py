@@ -1,6 +1,6 @@
 """How fast a file becomes a token store, and how much memory that takes.
 
-    python tools/benchmark_tokenizing.py --rows=5000000
+    python benchmarks/tokenizing.py --rows=5000000
 
 Makes a file of sentences of 5 to 40 made-up words, drawn from a vocabulary of 2,000 (a TSV, CSV, JSON
 lines or Parquet file), and tokenises it with the vocabulary of all-MiniLM-L6-v2. Printed are the rows a

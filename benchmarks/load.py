@@ -1,6 +1,6 @@
 """Many clients at once against a local server, and a new version in the middle of it.
 
-    python tools/load_test.py --model_base_path=saved_models/glue --seconds=120
+    python benchmarks/load.py --model_base_path=saved_models/glue --seconds=120
 
 Starts `mtdnn-serve` on loopback with the newest version of the model. --clients
 threads ask it for examples of all tasks, over gRPC, until --seconds are over; at half time the same
@@ -70,7 +70,7 @@ class _Clients:
             thread.join()
 
     def _ask(self, seed: int) -> None:
-        from mtdnn_tf.serving.client.client import Client
+        from mtdnn_tf.serving.client import Client
 
         draw = random.Random(seed)
         # One attempt: a retry would hide a failure.
@@ -103,7 +103,7 @@ def _free_port() -> int:
 def _start(folder: Path) -> tuple[subprocess.Popen, str]:
     ports = _free_port(), _free_port()
     command = [
-        *(sys.executable, "-m", "mtdnn_tf.serving.local.server"),
+        *(sys.executable, "-m", "mtdnn_tf.binaries.serve"),
         *(f"--model_base_path={folder}", f"--model_name={MODEL}"),
         *(f"--port={ports[0]}", f"--rest_api_port={ports[1]}"),
     ]
@@ -112,7 +112,7 @@ def _start(folder: Path) -> tuple[subprocess.Popen, str]:
 
 def _wait(address: str, process: subprocess.Popen, states: dict[int, str]) -> None:
     """Waits until the versions are in these states."""
-    from mtdnn_tf.serving.client.client import Client
+    from mtdnn_tf.serving.client import Client
 
     deadline = time.monotonic() + MOST_SECONDS
     with Client(address, MODEL, attempts=1, timeout=60) as client:
@@ -128,7 +128,7 @@ def _wait(address: str, process: subprocess.Popen, states: dict[int, str]) -> No
 
 def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
-    from mtdnn_tf.serving.client.client import Client
+    from mtdnn_tf.serving.client import Client
     from mtdnn_tf.serving.versions import versions
 
     base = Path(values.model_base_path).resolve()

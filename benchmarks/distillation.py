@@ -1,6 +1,6 @@
 """What distillation costs a training step: none, soft targets from the cache, live teachers.
 
-    python tools/benchmark_distillation.py --config=runs/kd/student/seed_0/config.yaml
+    python benchmarks/distillation.py --config=runs/kd/student/seed_0/config.yaml
 
 The config is that of a student whose teachers are trained and have filled the cache. All three are
 measured in one process, in turns; printed are the medians and their ratio to training without teachers.
