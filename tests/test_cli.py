@@ -104,7 +104,7 @@ def test_an_error_is_a_line_and_its_traceback_where_that_is_asked_for():
 
 SCRIPT = """
 import io, sys
-from mtdnn_tf import cli
+from mtdnn_tf.binaries import cli
 sys.argv = ["x"]
 sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="latin-1")
 cli.run(lambda *_: print("\\N{GRINNING FACE} caf\\xe9"), lambda: None, "")
