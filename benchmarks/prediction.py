@@ -49,7 +49,7 @@ def _ours(loaded: "MTDNN", task: str) -> Answer:
 
     def answer(texts: Texts) -> np.ndarray:
         found = loaded.predict(task, texts)
-        if loaded.task(task).has_score:
+        if not loaded.task(task).kind.has_classes:
             return np.array([prediction.score for prediction in found])
         return np.array([next(iter((p.probabilities or {}).values())) for p in found])
 
@@ -139,7 +139,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)
     float32, bfloat16 = (load(values.workdir, "best", p) for p in ("float32", "mixed_bfloat16"))
     task = float32.task(values.task)
-    if task.is_ranking:
+    if task.kind.by_query:
         raise UserError(f"--task: {task.name} ranks; expected classification or similarity")
     columns = read_split(task, "train", Path(values.data_dir)).texts
     texts = list(zip(*(columns[field] for field in task.fields), strict=True))

@@ -184,11 +184,11 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         tf.config.threading.set_intra_op_parallelism_threads(values.threads)
     loaded = load(values.workdir)
     for task in loaded.experiment.heads:
-        if task.is_ranking:
+        if task.kind.by_query:
             raise UserError(
                 f"--workdir: {task.name} is a ranking task, which the peers do not answer"
             )
-    with_score = [name for name in loaded.tasks if loaded.head(name).has_score]
+    with_score = [name for name in loaded.tasks if not loaded.head(name).kind.has_classes]
     size = values.batch_size
     rows = _rows(loaded, Path(values.data_dir), size * values.batches)
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -17,14 +17,15 @@ from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.distillation.losses import soft_losses
 from mtdnn_tf.distillation.student import DistillationModel, StoredLogits
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation.averaged_logits import averaged_logits, log_probabilities
-from mtdnn_tf.evaluation.evaluator import LogitsRunner, candidate_probabilities
+from mtdnn_tf.evaluation.averaged_logits import averaged_logits
+from mtdnn_tf.evaluation.evaluator import LogitsRunner
 from mtdnn_tf.evaluation.temperatures import fit_temperature, negative_log_likelihood
 from mtdnn_tf.experiment.distillation import DistillationSettings, SoftLossSettings
 from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
 from mtdnn_tf.modeling.losses import example_losses
 from mtdnn_tf.runs.ensemble import Member, build_ensemble
+from mtdnn_tf.tasks.kinds.ranking import candidate_probabilities
 
 TASKS = build_experiment({"tasks": ["cola", "stsb", "mnli", "qnli_ranking"]}, "test").tasks
 COLA, STSB, MNLI, RANKING = TASKS.values()
@@ -195,7 +196,7 @@ def test_a_query_has_one_soft_loss_over_its_candidates():
     for g in (0, 3):
         p, q = (special.softmax(x[group == g, 0]) for x in (student, teacher))
         np.testing.assert_allclose(found[group == g], -(q * np.log(p)).sum(), rtol=1e-5)
-    log_p = log_probabilities(RANKING, student, group)[:, 0]
+    log_p = RANKING.kind.log_probabilities(RANKING, student, group, 1.0)[:, 0]
     np.testing.assert_allclose(np.exp(log_p)[:3].sum(), 1, rtol=1e-5)
 
 

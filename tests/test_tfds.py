@@ -144,7 +144,7 @@ def as_tfds_examples(task, split, rows):
     for i, uid in enumerate(rows.uids):
         example = {str(spec.column_of(name)): texts[i] for name, texts in rows.texts.items()}
         label = -1 if rows.labels is None else float(rows.labels[i])
-        if rows.labels is not None and not task.is_regression:
+        if rows.labels is not None and task.kind.has_classes:
             label = of_label[task.labels[int(label)]]
         examples.append({**example, "label": label, "idx": int(uid)})
     return examples

@@ -237,7 +237,7 @@ def logits_of(loaded, name, texts):
     task = loaded.tasks[name]
     texts = [text if isinstance(text, tuple) else (text,) for text in texts]
     columns = dict(zip(task.fields, map(list, zip(*texts, strict=True)), strict=True))
-    groups = np.arange(len(texts)) if task.is_ranking else None
+    groups = np.arange(len(texts)) if task.kind.by_query else None
     rows = Rows(columns, None, [str(n) for n in range(len(texts))], 0, groups)
     return loaded.logits(name, tokenize_rows(task, rows, loaded.tokenizer))
 

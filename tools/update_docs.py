@@ -184,7 +184,7 @@ def _tasks() -> Iterator[str]:
         cells = [
             f"`{task.name}`",
             task.folder or "",
-            task.kind,
+            task.kind.name,
             ", ".join(task.fields),
             ", ".join(task.labels) or score or head,
             ", ".join(task.metrics),

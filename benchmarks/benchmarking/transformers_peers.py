@@ -127,7 +127,7 @@ class _Model(torch.nn.Module):
 
 def _first_output(task: TaskSpec, logits: np.ndarray) -> float:
     """What is compared: the probability of the first class, or the score."""
-    if task.is_regression:
+    if not task.kind.has_classes:
         return float(logits[0])
     exponents = np.exp(logits - logits.max())
     return float(exponents[0] / exponents.sum())

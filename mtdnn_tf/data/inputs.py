@@ -168,7 +168,7 @@ def _by_name(task: TaskSpec, source: InputFile, spec: SplitSpec) -> SplitSpec:
     columns = _columns_of(task, source, names)
     spec = spec.model_copy(update={"columns": {"label": None, **columns}})
     candidates = str(columns[task.fields[-1]])
-    is_list = task.is_ranking and isinstance(_first_value(source, spec, candidates), list)
+    is_list = task.kind.by_query and isinstance(_first_value(source, spec, candidates), list)
     return spec.model_copy(update={"candidate_lists": is_list})
 
 

@@ -1,9 +1,7 @@
 """From what a row of a file holds to its texts, label and uid, or the reason why it is bad."""
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -12,7 +10,8 @@ import numpy as np
 from mtdnn_tf.data.candidates import parse_candidates
 from mtdnn_tf.data.row import BadRow, Row, cell_of, check_uid, value_of
 from mtdnn_tf.data.tables import Record
-from mtdnn_tf.errors import UserError, did_you_mean, near
+from mtdnn_tf.errors import UserError, did_you_mean
+from mtdnn_tf.tasks.label_cells import equal_to
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec, columns_in
 
@@ -79,12 +78,12 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
     }
     text_count = sum(map(len, columns.values()))
     is_plain = all(spec.column_of(name) == reads[i].column for i, name in enumerate(task.fields))
-    label_of = (_scores if task.is_regression else _class_ids)(task)
+    label_of = task.kind.label_parser(task)
     has_labels, has_uid = spec.has_labels, spec.column_of("uid") is not None
     needs_texts = has_labels or any(
         "csv" in (spec.format_of(file), spec.quoting_of(file)) for file in spec.files
     )
-    skipped = _equal_to(dict.fromkeys(spec.skip_labels, True))
+    skipped = equal_to(dict.fromkeys(spec.skip_labels, True))
 
     def parse(cells: Sequence[str]) -> list[Row]:
         cells = [cell.strip() for cell in cells]
@@ -96,7 +95,10 @@ def cells_parser(task: TaskSpec, spec: SplitSpec) -> Callable[[Sequence[str]], l
             raise BadRow(f"{empty.name if is_plain else empty.column} is empty, expected text")
         if has_uid:
             check_uid(cells[-1])
-        label = label_of(cells[text_count]) if has_labels else 0.0
+        try:
+            label = label_of(cells[text_count]) if has_labels else 0.0
+        except ValueError as error:
+            raise BadRow(str(error)) from None
         if not is_plain:
             texts = [spec.fill(name, [cells[i] for i in columns[name]]) for name in task.fields]
         return [Row(texts, label, cells[-1] if has_uid else "")]
@@ -178,71 +180,3 @@ def _values(task: TaskSpec, reads: list[Read]) -> Callable[[Record], list[str]]:
         ]
 
     return cells_of
-
-
-def _equal_to(names: Mapping[str, T]) -> Callable[[str], T | None]:
-    """Returns a function from a cell to what its name stands for, or None.
-
-    A cell and a name that are both written as numbers are equal where the numbers are: pandas makes
-    `1.0` of 1 where a value is missing.
-    """
-    numbers: dict[Decimal, list[T]] = {}
-    for name, value in names.items():
-        if (number := _number(name)) is not None:
-            numbers.setdefault(number, []).append(value)
-    single = {number: values[0] for number, values in numbers.items() if len(values) == 1}
-
-    def find(cell: str) -> T | None:
-        if cell in names:
-            return names[cell]
-        number = _number(cell) if single else None
-        return None if number is None else single.get(number)
-
-    return find
-
-
-def _number(cell: str) -> Decimal | None:
-    """The number that a cell is written as, if it is one, and not too large to be told."""
-    try:
-        return Decimal(cell) if _NUMBER.fullmatch(cell) else None
-    except InvalidOperation:
-        return None
-
-
-def _class_ids(task: TaskSpec) -> Callable[[str], float]:
-    """Returns a function from what a file says to the class id."""
-    ids = {name: float(i) for i, name in enumerate(task.labels)}
-    ids |= {value: ids[name] for value, name in task.label_values.items()}
-    names = [repr(name) for name in ids]
-    expected = " or ".join(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], "another"])
-    id_of = _equal_to(ids)
-
-    def class_id(text: str) -> float:
-        found = id_of(text)
-        if found is not None:
-            return found
-        hint = near(text, ids)
-        if text in NO_LABEL:
-            hint = f"; skip_labels: [{text!r}] leaves out rows without a label"
-        elif text.isdecimal() and not task.label_values:
-            hint = "; map numbers to names with label_values"
-        raise BadRow(f"label {text!r}, expected {expected}{hint}")
-
-    return class_id
-
-
-def _scores(task: TaskSpec) -> Callable[[str], float]:
-    """Returns a function from what a file says to the score."""
-    low, high = task.score_range or (-FLOAT32_MAX, FLOAT32_MAX)
-    expected = f"a number from {low:g} to {high:g}" if task.score_range else "a number"
-
-    def score(text: str) -> float:
-        try:
-            value = math.nan if "_" in text else float(text)  # Python reads "1_0" as 10
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise BadRow(f"label {text!r}, expected {expected}")
-        return value
-
-    return score

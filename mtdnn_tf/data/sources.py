@@ -306,7 +306,7 @@ def read_split(
     rows = list(reader)
     labels = np.array([row.label for row in rows], np.float32) if spec.has_labels else None
     remarks, groups = reader.remarks, None
-    if task.is_ranking:
+    if task.kind.by_query:
         queries = Queries(task, spec)
         for row in rows:
             queries.add(row.texts[0], row.place)

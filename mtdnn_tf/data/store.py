@@ -222,7 +222,7 @@ class _Making(NamedTuple):
         expected = {
             "labels": self.task.splits[self.split].has_labels,
             "windows": self.tokenizer.windows > 1,
-            "groups": self.task.is_ranking,
+            "groups": self.task.kind.by_query,
         }
         for name, is_there in expected.items():
             if (getattr(store, name) is not None) != is_there:
@@ -245,7 +245,7 @@ class _Making(NamedTuple):
 
     def _write(self, writer: StoreWriter, key: str, part: _Part | None) -> int:
         task, spec, reader = self.task, self.task.splits[self.split], self.reader()
-        queries = Queries(task, spec) if task.is_ranking else None
+        queries = Queries(task, spec) if task.kind.by_query else None
         labels: list[float] = []
         uid_lengths: list[np.ndarray] = []
 
@@ -320,7 +320,7 @@ def _survey(making: _Making, choices: Sequence[Choice], key: str) -> _Part | Non
     """Reads a split without tokenising it; None where more than half of it is used."""
     reader = making.reader()
     spec = making.task.splits[making.split]
-    queries = Queries(making.task, spec) if making.task.is_ranking else None
+    queries = Queries(making.task, spec) if making.task.kind.by_query else None
     labels: list[float] = []
     count = 0
     for row in reader:
@@ -393,12 +393,14 @@ def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]
     unset = {"quoting"} if spec.quoting is None else set()
     return {
         "format": FORMAT,
-        "kind": task.kind,
+        "kind": task.kind.name,
         "fields": task.fields,
         "labels": task.labels,
         "label_values": task.label_values,
         "score_range": task.score_range,
-        "incomplete_groups": task.ranking_settings.incomplete_groups if task.is_ranking else None,
+        "incomplete_groups": task.ranking_settings.incomplete_groups
+        if task.kind.by_query
+        else None,
         "split": spec.model_dump(exclude={"file", "tfds", "optional", "format", *unset}),
         "is_jsonl": spec.has_keys,
         "on_bad_row": on_bad_row,

@@ -9,7 +9,7 @@ from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation.soft_targets import SoftTargets, positions_of, teacher_fingerprint
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.averaged_logits import averaged_logits
-from mtdnn_tf.evaluation.temperatures import can_calibrate, fit_temperature
+from mtdnn_tf.evaluation.temperatures import fit_temperature
 from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
@@ -69,7 +69,7 @@ class CachedTeachers:
         if task.name in self._data.unlabelled:
             splits[UNLABELLED] = self._data.unlabelled[task.name]
         calibration = None
-        if self._settings.calibrated and can_calibrate(task):
+        if self._settings.calibrated and task.kind.can_calibrate(task):
             calibration = [self._temperature(task, run) for run in runs]
         return averaged_logits(
             task,

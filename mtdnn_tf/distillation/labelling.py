@@ -15,7 +15,6 @@ from mtdnn_tf.distribution.signals import Stop, leave_if_told
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
 from mtdnn_tf.evaluation.progress import WorkProgress
-from mtdnn_tf.evaluation.temperatures import can_calibrate
 from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.runs.ensemble import build_ensemble, load_member
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
@@ -86,7 +85,7 @@ def label(
 
 def _splits(task: TaskSpec, calibrated: bool) -> list[str]:
     """The splits whose soft targets a student needs."""
-    dev = task.splits_like("dev") if calibrated and can_calibrate(task) else ()
+    dev = task.splits_like("dev") if calibrated and task.kind.can_calibrate(task) else ()
     return ["train", *([UNLABELLED] if UNLABELLED in task.splits else []), *dev]
 
 

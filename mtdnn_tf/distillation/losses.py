@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from mtdnn_tf.evaluation.averaged_logits import log_probabilities
 from mtdnn_tf.experiment.distillation import DistillationSettings, SoftLossSettings
 from mtdnn_tf.tasks.spec import TaskSpec
 
@@ -28,20 +27,15 @@ def soft_losses(
     Returns:
         [examples] float32; for ranking, at each candidate the loss of its query.
     """
-    if task.is_regression or settings.loss == "mse":
-        losses = tf.reduce_mean(tf.math.squared_difference(student, teacher), axis=1)
-        return _of_query(losses, group, mean=True) if task.is_ranking else losses
     temperature = settings.temperature
-    log_p = log_probabilities(task, student, group, temperature)
-    log_q = log_probabilities(task, teacher, group, temperature)
+    log_p = task.kind.log_probabilities(task, student, group, temperature)
+    log_q = task.kind.log_probabilities(task, teacher, group, temperature)
+    if settings.loss == "mse" or log_p is None:
+        losses = tf.reduce_mean(tf.math.squared_difference(student, teacher), axis=1)
+        return task.kind.of_items(losses, group, mean=True)
     difference = log_p if settings.loss == "soft_cross_entropy" else log_p - log_q
     losses = -tf.reduce_sum(tf.exp(log_q) * difference, axis=1) * temperature**2
-    return _of_query(losses, group) if task.is_ranking else losses
-
-
-def _of_query(losses: tf.Tensor, group: tf.Tensor, mean: bool = False) -> tf.Tensor:
-    reduce = tf.math.unsorted_segment_mean if mean else tf.math.unsorted_segment_sum
-    return tf.gather(reduce(losses, group, tf.shape(losses)[0]), group)
+    return task.kind.of_items(losses, group, mean=False)
 
 
 def mixed_losses(

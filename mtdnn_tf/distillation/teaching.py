@@ -18,7 +18,7 @@ from mtdnn_tf.distillation.student import DistillationModel, StoredLogits
 from mtdnn_tf.distribution.workers import Workers
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
-from mtdnn_tf.evaluation.temperatures import can_calibrate, fit_temperature
+from mtdnn_tf.evaluation.temperatures import fit_temperature
 from mtdnn_tf.experiment.distillation import DistillationSettings
 from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.files import write_atomically
@@ -154,7 +154,7 @@ class Teaching:
             sources = [
                 (task, store)
                 for task, _, store in self._data.dev
-                if task.name in taught and can_calibrate(task)
+                if task.name in taught and task.kind.can_calibrate(task)
             ]
             if not sources:
                 continue

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy import special
 
 from mtdnn_tf.data.batch import SLOTS_PER_EXAMPLE, Batch, BatchShape, build_batch
 from mtdnn_tf.data.mixture import in_file_order
@@ -137,30 +136,6 @@ def _long_enough(shape: BatchShape, stores: Sequence[TokenStore]) -> BatchShape:
     return replace(shape, length=length)
 
 
-def predictions_of(task: TaskSpec, logits: np.ndarray) -> np.ndarray:
-    """What the metrics compare: class ids, a similarity, or a candidate's relevance; [examples]."""
-    if task.is_ranking and task.ranking_settings.activation == "sigmoid":
-        return special.expit(logits[:, 0])
-    return logits[:, 0] if task.has_score else logits.argmax(axis=1)
-
-
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
-    return special.softmax(logits.astype(np.float64), axis=-1)
-
-
-def candidate_probabilities(
-    task: TaskSpec, relevance: np.ndarray, groups: np.ndarray
-) -> np.ndarray:
-    """The probability of each candidate among those of its query (Eq 9), [examples] float64."""
-    scores = task.ranking_settings.gamma * relevance.astype(np.float64)
-    _, group = np.unique(groups, return_inverse=True)
-    highest = np.full(group.max(initial=-1) + 1, -np.inf)
-    np.maximum.at(highest, group, scores)
-    chances = np.exp(scores - highest[group])
-    return chances / np.bincount(group, chances)[group]
-
-
 def metrics_of(task: TaskSpec, store: TokenStore, logits: np.ndarray) -> dict[str, float]:
     """All metrics of a task's spec on one split.
 
@@ -169,7 +144,7 @@ def metrics_of(task: TaskSpec, store: TokenStore, logits: np.ndarray) -> dict[st
     """
     if store.labels is None:
         raise ValueError(f"{task.name}: a split without labels cannot be evaluated")
-    predictions = predictions_of(task, logits)
+    predictions = task.kind.predictions(task, logits)
     return {
         metric: compute(metric, store.labels, predictions, store.groups) for metric in task.metrics
     }

@@ -7,7 +7,9 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from mtdnn_tf.tasks.spec import CLASSIFICATION_METRICS, RANKING_METRICS, TaskSpec
+from mtdnn_tf.tasks.kinds.classification import Classification
+from mtdnn_tf.tasks.kinds.ranking import Ranking, ranks
+from mtdnn_tf.tasks.spec import TaskSpec
 
 
 def _correlation(statistic: Callable) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -29,23 +31,6 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "pearson": _correlation(stats.pearsonr),
     "spearman": _correlation(stats.spearmanr),
 }
-
-
-def ranks(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The place of each candidate among those of its query, [n] int64, from 1.
-
-    Of candidates with equal scores each has the last of their places, so that a model that scores
-    all alike gains nothing.
-
-    Args:
-        scores: [n] float.
-        groups: [n] int, the query of each candidate.
-    """
-    place = np.empty(len(scores), np.int64)
-    by_group = np.argsort(groups, kind="stable")
-    for here in np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1):
-        place[here] = stats.rankdata(-scores[here], method="max")
-    return place
 
 
 def compute(
@@ -70,8 +55,8 @@ def compute(
         ValueError: The metric is unknown, or the arrays are empty, differ in shape, or hold what is
             not a number, or not a class id (`f1`: 0 or 1) where one is needed.
     """
-    if metric not in _METRICS and metric not in RANKING_METRICS:
-        known = ", ".join((*_METRICS, *sorted(RANKING_METRICS)))
+    if metric not in _METRICS and metric not in Ranking.metrics:
+        known = ", ".join((*_METRICS, *Ranking.metrics))
         raise ValueError(f"unknown metric {metric!r}; known: {known}")
     labels, predictions = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
     if labels.ndim != 1 or labels.shape != predictions.shape:
@@ -81,13 +66,13 @@ def compute(
     for name, values in (("labels", labels), ("predictions", predictions)):
         if not np.isfinite(values).all():
             raise ValueError(f"{metric}: {name} are not all finite numbers")
-        if metric in CLASSIFICATION_METRICS and (values != np.floor(values)).any():
+        if metric in Classification.metrics and (values != np.floor(values)).any():
             raise ValueError(f"{metric}: {name} are not all class ids")
         if metric == "f1" and not np.isin(values, (0, 1)).all():
             raise ValueError(f"f1: {name} are not all 0 or 1")
-    if metric in RANKING_METRICS:
+    if metric in Ranking.metrics:
         return float(np.mean(of_queries(metric, labels, predictions, groups)))
-    if metric in CLASSIFICATION_METRICS:
+    if metric in Classification.metrics:
         labels, predictions = labels.astype(np.int64), predictions.astype(np.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,10 +132,6 @@ def majority_baseline(
     """
     if np.size(train_labels) == 0:
         raise ValueError("no train labels")
-    if task.is_regression:
-        answer = np.mean(train_labels, dtype=np.float64)
-    else:
-        classes, counts = np.unique(train_labels, return_counts=True)
-        answer = classes[np.argmax(counts)]
+    answer = task.kind.majority(train_labels)
     predictions = np.full(np.shape(dev_labels), answer)
     return {metric: compute(metric, dev_labels, predictions, groups) for metric in task.metrics}

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,8 @@ import numpy as np
 
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation.evaluator import (
-    candidate_probabilities,
-    predictions_of,
-    probabilities_of,
-)
-from mtdnn_tf.evaluation.metrics import ranks
 from mtdnn_tf.files import write_atomically
+from mtdnn_tf.tasks.kinds.kind import Answered
 from mtdnn_tf.tasks.spec import TaskSpec
 
 
@@ -42,37 +37,13 @@ def prediction_records(
         order), for similarity `score`, for ranking `score`, `query` (a number), `rank` (from 1) and
         `probability` among the query's candidates; with labels also `gold`, a name or a score.
     """
-    columns = _answers(task, logits, groups)
+    columns = task.kind.columns(task, logits, groups)
     for i, uid in enumerate(uids):
         record: dict[str, Any] = {"uid": str(uid)}
         record |= {name: values[i] for name, values in columns.items()}
         if labels is not None:
-            gold = float(labels[i])
-            record["gold"] = gold if task.is_regression else task.labels[int(gold)]
+            record["gold"] = task.kind.gold(task, float(labels[i]))
         yield record
-
-
-def _answers(
-    task: TaskSpec, logits: np.ndarray, groups: np.ndarray | None
-) -> dict[str, Sequence[Any]]:
-    """The columns of the answers, each with a value for every example."""
-    predictions = predictions_of(task, logits)
-    if task.is_ranking:
-        if groups is None:
-            raise ValueError(f"{task.name}: candidates are ranked within groups, none were given")
-        return {
-            "score": predictions.tolist(),
-            "query": groups.tolist(),
-            "rank": ranks(predictions, groups).tolist(),
-            "probability": candidate_probabilities(task, predictions, groups).tolist(),
-        }
-    if task.is_regression:
-        return {"score": predictions.tolist()}
-    chances = probabilities_of(logits).tolist()
-    return {
-        "label": [task.labels[i] for i in predictions],
-        "probabilities": [dict(zip(task.labels, row, strict=True)) for row in chances],
-    }
 
 
 def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
@@ -136,20 +107,16 @@ def write_predictions(path: Path, task: TaskSpec, store: TokenStore, logits: np.
 
 
 @dataclass(frozen=True)
-class DevPredictions:
+class DevPredictions(Answered):
     """What a file of dev predictions says, as the metrics take it.
 
     Attributes:
-        labels: [examples] float64, class ids or scores.
-        predictions: [examples] float64, class ids or scores.
-        groups: [examples] int64, the query of each candidate; None but for ranking.
         uids: [examples] what the examples are called.
-        probabilities: [examples, classes] float64; None but for classification.
     """
 
     labels: np.ndarray
     predictions: np.ndarray
-    groups: np.ndarray | None
+    groups: np.ndarray | None = None
     uids: Sequence[str] = ()
     probabilities: np.ndarray | None = None
 
@@ -167,23 +134,6 @@ def read_predictions(path: Path, task: TaskSpec) -> DevPredictions:
             header, *lines = file.read().removesuffix("\n").split("\n")
         cells = zip(*(line.split("\t") for line in lines), strict=True)
         columns = dict(zip(header.split("\t"), cells, strict=True))
-        class_ids = {cell(label): float(number) for number, label in enumerate(task.labels)}
-        chances = [columns[f"probability_{label}"] for label in class_ids if not task.has_score]
-        return DevPredictions(
-            labels=_numbers(columns["gold"], {} if task.is_regression else class_ids),
-            predictions=(
-                _numbers(columns["score"])
-                if task.has_score
-                else _numbers(columns["label"], class_ids)
-            ),
-            groups=_numbers(columns["query"]).astype(np.int64) if task.is_ranking else None,
-            uids=columns["uid"],
-            probabilities=np.array(chances, np.float64).T if chances else None,
-        )
+        return DevPredictions(**task.kind.read(task, columns), uids=columns["uid"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the predictions of {task.name} in {path}: {error}") from error
-
-
-def _numbers(cells: Sequence[str], names: Mapping[str, float] | None = None) -> np.ndarray:
-    """Numbers, or names that stand for numbers."""
-    return np.array([names[cell] if names else float(cell) for cell in cells], np.float64)

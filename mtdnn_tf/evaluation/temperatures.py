@@ -7,20 +7,13 @@ import numpy as np
 from scipy import optimize, special
 
 from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.evaluation.evaluator import candidate_probabilities, predictions_of
+from mtdnn_tf.tasks.kinds.ranking import candidate_probabilities
 from mtdnn_tf.tasks.spec import TaskSpec
 
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 Split = tuple[TokenStore, np.ndarray]  # Labelled examples, and a teacher's logits for them.
-
-
-def can_calibrate(task: TaskSpec) -> bool:
-    """Whether a temperature changes anything in a task, and the task's head can show it."""
-    if task.is_ranking:
-        return task.ranking_settings.activation == "none"
-    return not task.is_regression
 
 
 def fit_temperature(task: TaskSpec, splits: Sequence[Split]) -> float:
@@ -69,7 +62,7 @@ def _log_chances(
     if store.groups is None:
         all_classes = special.log_softmax(logits.astype(np.float64) / temperature, axis=1)
         return all_classes[np.arange(len(labels)), labels]
-    relevance = predictions_of(task, logits) / temperature
+    relevance = task.kind.predictions(task, logits) / temperature
     chances = candidate_probabilities(task, relevance, store.groups)
     right = np.bincount(store.groups, chances * (labels == 1))
     return np.log(np.maximum(right, np.finfo(np.float64).tiny))

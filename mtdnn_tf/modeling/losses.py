@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from mtdnn_tf.tasks.spec import RankingSettings, TaskSpec
-
-EXCLUDED = -1e9  # The score of what is not a candidate.
+from mtdnn_tf.tasks.spec import TaskSpec
 
 
 def example_losses(
     tasks: Sequence[TaskSpec], logits: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]
 ) -> tf.Tensor:
-    """Cross entropy (arXiv 1901.11504, Eq 6), squared error (Eq 7), or the ranking loss (Eqs 8, 9).
+    """The loss of each example by the kind of its task.
 
     Args:
         tasks: The tasks in the order that `batch["task"]` counts.
@@ -28,59 +26,9 @@ def example_losses(
     for position, task in enumerate(tasks):
         of_task = (batch["task"] == position) & has_label
         label = tf.where(of_task, batch["label"], 0.0)
-        output = logits[task.name]
-        if task.is_regression:
-            loss = tf.math.squared_difference(output[:, 0], label)
-        elif task.is_ranking:
-            loss = ranking_losses(
-                task.ranking_settings, output[:, 0], label, of_task, batch["group"]
-            )
-        else:
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(label, tf.int32), output)
+        loss = task.kind.losses(task, logits[task.name], label, of_task, batch["group"])
         losses = tf.where(of_task, loss, losses)
     return losses
-
-
-def ranking_losses(
-    settings: RankingSettings,
-    outputs: tf.Tensor,
-    label: tf.Tensor,
-    of_task: tf.Tensor,
-    group: tf.Tensor,
-) -> tf.Tensor:
-    """Negative log of the probability that a query's right candidates have among all of its own.
-
-    The probability of a candidate is the softmax of gamma times its relevance over the query's
-    candidates (Eq 9). Of several right ones the probabilities are added; with one it is Eq 8.
-
-    Args:
-        settings: g and gamma.
-        outputs: [examples] float32, w x of Eq 5.
-        label: [examples] float32, 1 for a right candidate, else 0.
-        of_task: [examples] bool, false where there is no candidate.
-        group: [examples] int32, the query of each candidate.
-
-    Returns:
-        [examples] float32, at each candidate the loss of its query.
-    """
-    scores = tf.where(of_task, settings.gamma * relevance_of(settings, outputs), EXCLUDED)
-    of_all = group_logsumexp(scores, group)
-    of_right = group_logsumexp(tf.where(label > 0.5, scores, EXCLUDED), group)
-    return tf.gather(of_all - of_right, group)
-
-
-def relevance_of(settings: RankingSettings, outputs: tf.Tensor) -> tf.Tensor:
-    """g(w x) of Eq 5 for the outputs w x of a ranking head."""
-    return tf.sigmoid(outputs) if settings.activation == "sigmoid" else outputs
-
-
-def group_logsumexp(scores: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
-    """Log of the sum of exp(scores) of each group, at the group's number; [examples]."""
-    number = tf.shape(scores)[0]
-    highest = tf.stop_gradient(tf.math.unsorted_segment_max(scores, group, number))
-    highest = tf.maximum(highest, EXCLUDED)  # A number that no group has would be the lowest float.
-    total = tf.math.unsorted_segment_sum(tf.exp(scores - tf.gather(highest, group)), group, number)
-    return highest + tf.math.log(tf.maximum(total, 1e-30))
 
 
 def task_sums(number_of_tasks: int, losses: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -6,17 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import confusion_matrix
 
-from mtdnn_tf.evaluation.metrics import ranks
 from mtdnn_tf.evaluation.progress import METRIC_NAMES
-from mtdnn_tf.reporting.calibration import reliability
 from mtdnn_tf.reporting.run_record import RunRecord, Split
+from mtdnn_tf.tasks.pictures import FEW
 
 ACROSS = 3  # Panels beside each other.
 PANEL = (3.6, 2.6)  # Inches.
-FEW = 8  # Labels that a panel has room for; with more it grows.
-COUNTED = 16  # Labels up to which the numbers of a confusion are written in it.
 SMOOTHING = 20  # Points of a curve that a mean is taken over, at most.
 
 
@@ -93,68 +89,15 @@ def examples(run: RunRecord) -> Figure:
 
 
 def answers(split: Split) -> Figure:
-    """What was answered beside what is right, and how far probabilities can be believed."""
-    found = split.predictions
-    if found.probabilities is not None:
-        draw = (_confusion, _reliability)
-        scale = max(1, len(split.task.labels) / FEW)
-        return _panels(2, lambda axes, number: draw[number](axes, split), scale)
-    return _panels(1, lambda axes, _: (_places if split.task.is_ranking else _scatter)(axes, split))
+    """What was answered beside what is right, as the task's kind draws it."""
+    panels = split.task.kind.pictures(split.task, split.predictions)
 
+    def draw(axes: Axes, number: int) -> None:
+        panels[number](axes)
+        if number == 0:
+            axes.set_title(": ".join(filter(None, [split.title, axes.get_title()])))
 
-def _confusion(axes: Axes, split: Split) -> None:
-    labels = split.task.labels
-    found = split.predictions
-    counts = confusion_matrix(found.labels, found.predictions, labels=range(len(labels)))
-    axes.imshow(
-        counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1
-    )
-    for (row, column), count in np.ndenumerate(counts if len(labels) <= COUNTED else counts[:0]):
-        dark = count > 0.6 * counts[row].sum()
-        axes.text(
-            column, row, f"{count:,}", ha="center", va="center", color="white" if dark else "black"
-        )  # fmt: skip
-    angle = 20 if len(labels) <= FEW else 60
-    axes.set_xticks(range(len(labels)), labels, rotation=angle, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("right")
-    axes.set_title(f"{split.title}: confusion")
-
-
-def _reliability(axes: Axes, split: Split) -> None:
-    assert split.predictions.probabilities is not None
-    bins = reliability(split.predictions.labels, split.predictions.probabilities)
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
-    axes.plot(bins.confidence, bins.accuracy, zorder=2)
-    sizes = 15 + 120 * bins.count / bins.count.sum()
-    axes.scatter(bins.confidence, bins.accuracy, s=sizes, zorder=3)
-    axes.set_xlim(0, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("probability of the answer")
-    axes.set_ylabel("share that is right")
-    axes.set_title(f"calibration: ECE {100 * bins.error:.1f} %")
-
-
-def _scatter(axes: Axes, split: Split) -> None:
-    found = split.predictions
-    axes.scatter(found.labels, found.predictions, s=6, alpha=0.4)
-    ends = [found.labels.min(), found.labels.max()]
-    axes.plot(ends, ends, color="grey", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("right score")
-    axes.set_ylabel("predicted score")
-    axes.set_title(split.title)
-
-
-def _places(axes: Axes, split: Split) -> None:
-    found = split.predictions
-    assert found.groups is not None
-    places = ranks(found.predictions, found.groups)[found.labels > 0.5]
-    axes.hist(places, bins=[n + 0.5 for n in range(int(places.max()) + 1)], rwidth=0.9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("place of a right candidate")
-    axes.set_ylabel("candidates")
-    axes.set_title(split.title)
+    return _panels(len(panels), draw, max(1, len(split.task.labels) / FEW))
 
 
 def _marker(values: Sized) -> str:

@@ -61,21 +61,12 @@ class Section:
     @property
     def caption(self) -> str:
         """What its picture shows."""
-        if self.split.task.is_ranking:
-            return "Places of right candidates among those of their query."
-        if self.split.task.is_regression:
-            return "Predicted scores against the right ones."
-        return (
-            "Right labels against answers; and, of answers that the model gave a probability to, how "
-            "many are right (ECE: expected calibration error, of 10 bins)."
-        )
+        return self.split.task.kind.caption
 
     @property
     def measure(self) -> str:
         """What the size of an error is."""
-        if self.split.task.is_ranking:
-            return "relevance off its query's mean"
-        return "distance" if self.split.task.is_regression else "probability above the right one's"
+        return self.split.task.kind.measure
 
 
 @dataclass(frozen=True)
@@ -223,20 +214,13 @@ def _section(run: RunRecord, split: Split, data_dir: str | None) -> Section:
         Error(
             uid=found.uids[row],
             texts=texts[found.uids[row]] if texts else (),
-            right=split.described(found.labels, row),
-            answered=_answered(split, row),
+            right=split.right(row),
+            answered=split.answered(row),
             size=float(split.errors[row]),
         )
         for row in split.worst()
     ]
     return Section(split, errors, remark)
-
-
-def _answered(split: Split, row: int) -> str:
-    found = split.predictions
-    if split.task.has_score:
-        return f"{found.predictions[row]:.2f}"
-    return split.described(found.predictions, row)
 
 
 def _compare(run: RunRecord, other: RunRecord) -> Comparison:

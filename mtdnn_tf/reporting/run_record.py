@@ -41,34 +41,22 @@ class Split:
 
     @property
     def errors(self) -> np.ndarray:
-        """[examples] float64, how wrong each answer is.
-
-        Of classes, how much more probable the answer was than the right one; of a similarity, how
-        far away the score is; of a candidate, how far its relevance is on the wrong side of the
-        mean of its query's.
-        """
-        found = self.predictions
-        if found.probabilities is not None:
-            rows = np.arange(len(found.labels))
-            right = found.probabilities[rows, found.labels.astype(np.int64)]
-            return found.probabilities.max(axis=1) - right
-        if found.groups is None:
-            return np.abs(found.predictions - found.labels)
-        sizes = np.bincount(found.groups)
-        means = np.bincount(found.groups, found.predictions) / np.maximum(sizes, 1)
-        above = found.predictions - means[found.groups]
-        return np.where(found.labels > 0.5, -above, above)
+        """[examples] float64, how wrong each answer is, by the task's kind."""
+        return self.task.kind.errors(self.predictions)
 
     def worst(self) -> list[int]:
         """Rows of the worst answers that are not right, the worst first."""
         order = np.argsort(-self.errors, kind="stable")[:WORST]
         return [int(row) for row in order if self.errors[row] > 0]
 
-    def described(self, values: np.ndarray, row: int) -> str:
-        """A label's name, or a score."""
-        if self.task.is_regression:
-            return f"{values[row]:.2f}"
-        return self.task.labels[int(values[row])]
+    def right(self, row: int) -> str:
+        """What is right: a label's name, or a score."""
+        gold = self.task.kind.gold(self.task, self.predictions.labels[row])
+        return gold if isinstance(gold, str) else f"{gold:.2f}"
+
+    def answered(self, row: int) -> str:
+        """What was answered."""
+        return self.task.kind.described(self.task, self.predictions.predictions[row])
 
 
 class RunRecord:

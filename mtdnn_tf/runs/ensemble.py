@@ -140,7 +140,7 @@ def build_ensemble(
     }
     asked = sorted({i for positions in teachers.values() for i in positions})
     answers = {i: FrozenModel(members[i].model, name=f"member_{i}")(inputs) for i in asked}
-    if any(tasks[name].is_ranking and name not in of_logits for name in teachers):
+    if any(tasks[name].kind.by_query and name not in of_logits for name in teachers):
         inputs["group"] = keras.Input(batch_shape=(None,), dtype="int32", name="group")
     outputs = {
         name: AveragedLogits(
@@ -193,7 +193,7 @@ def label_columns(task: TaskSpec, member: Member) -> list[int]:
             f"{member.name} has no task {task.name!r}; it has {', '.join(member.tasks)}"
         )
     there = member.tasks[task.name]
-    for field in (*SHARED_FIELDS, *(["labels"] if task.is_ranking else [])):
+    for field in (*SHARED_FIELDS, *(["labels"] if not task.kind.has_classes else [])):
         if getattr(there, field) != getattr(task, field):
             raise UserError(
                 f"{task.name} is not the same task in {member.name}: its {field} is "
@@ -209,7 +209,7 @@ def label_columns(task: TaskSpec, member: Member) -> list[int]:
             f"{member.name} cannot answer {task.name}: its label {extra[0]!r} is not one of "
             f"{', '.join(task.labels)}"
         )
-    return [0] if task.has_score else [there.labels.index(label) for label in task.labels]
+    return task.kind.outputs_of(task, there.labels)
 
 
 def load_member(

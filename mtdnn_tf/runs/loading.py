@@ -114,13 +114,15 @@ class MTDNN:
         numbers: dict[str, int] = {}  # Of the queries.
         groups = np.array([numbers.setdefault(e[0], len(numbers)) for e in examples])
         # The candidates of a query go beside each other.
-        order = np.argsort(groups, kind="stable") if spec.is_ranking else np.arange(len(examples))
+        order = (
+            np.argsort(groups, kind="stable") if spec.kind.by_query else np.arange(len(examples))
+        )
         rows = Rows(
             texts={f: [examples[n][i] for n in order] for i, f in enumerate(spec.fields)},
             labels=None,
             uids=[str(n) for n in order],
             skipped=0,
-            groups=groups[order] if spec.is_ranking else None,
+            groups=groups[order] if spec.kind.by_query else None,
         )
         with self._lock:  # So that threads make the graph once.
             encode = self._encode(len(spec.fields))

@@ -62,8 +62,8 @@ def answer(
     head = head_of(task)
     starts = range(start, len(next(iter(texts.values()))), BATCH_SIZE)
     # A label alone does not say whether the model's numbers are numbers.
-    wanted = ["score"] if head.is_regression else ["label", "probabilities"]
-    said = _score if head.is_regression else partial(_value, of_one, head)
+    wanted = ["label", "probabilities"] if of_one.values else ["score"]
+    said = partial(_value, of_one, head) if of_one.values else _score
     with ThreadPoolExecutor(model.threads) as pool:
         for first in range(0, len(starts), BATCHES_AHEAD):
             batches = [_batch(texts, row) for row in starts[first : first + BATCHES_AHEAD]]

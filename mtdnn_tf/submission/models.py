@@ -207,7 +207,7 @@ def _tasks(signatures: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
 
 def answered_labels(task: TaskSpec) -> Sequence[str]:
     """The names that a task answers, none for a score."""
-    return () if task.has_score else task.labels
+    return task.labels if task.kind.has_classes else ()
 
 
 def probed(fields: Mapping[str, Sequence[str]], call: Call) -> dict[str, dict[str, np.ndarray]]:

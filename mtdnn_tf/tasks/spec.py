@@ -5,18 +5,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, model_validator
 
+from mtdnn_tf.tasks.kinds import KindName
 from mtdnn_tf.tasks.names import check_fields
 from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
 from mtdnn_tf.validation.fields import LocalPath, Section, is_saved
 
-TaskKind = Literal["single_classification", "pair_classification", "similarity", "ranking"]
 MetricName = Literal[
     "matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman", "mrr", "accuracy_at_1"
 ]
 
-CLASSIFICATION_METRICS = {"matthews", "accuracy", "f1", "macro_f1"}
-REGRESSION_METRICS = {"pearson", "spearman"}
-RANKING_METRICS = {"mrr", "accuracy_at_1"}
 # What a task that is predicted with another's head cannot have.
 HEAD_FIELDS = (
     "labels",
@@ -106,7 +103,7 @@ class TaskSpec(Section):
     """
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    kind: TaskKind
+    kind: KindName
     description: str = ""
     fields: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
     labels: tuple[LabelName, ...] = ()
@@ -128,21 +125,6 @@ class TaskSpec(Section):
         return self.predict_with is None
 
     @property
-    def is_regression(self) -> bool:
-        """Whether the task learns a number, not a class."""
-        return self.kind == "similarity"
-
-    @property
-    def is_ranking(self) -> bool:
-        """Whether the task orders the candidates of a query."""
-        return self.kind == "ranking"
-
-    @property
-    def has_score(self) -> bool:
-        """Whether the task's head gives one number, not the logits of classes."""
-        return self.is_regression or self.is_ranking
-
-    @property
     def ranking_settings(self) -> RankingSettings:
         """`ranking`, or its defaults."""
         return self.ranking or RankingSettings()
@@ -152,7 +134,7 @@ class TaskSpec(Section):
         """Size of the last axis of the task's logits; a ValueError without a head of its own."""
         if not self.has_head:
             raise ValueError(f"task {self.name} is predicted with the head of {self.predict_with}")
-        return 1 if self.has_score else len(self.labels)
+        return self.kind.output_size(self)
 
     def splits_like(self, prefix: str) -> tuple[str, ...]:
         """Names of the splits that begin with `prefix` (`dev`, `test`), in the spec's order."""
@@ -160,9 +142,10 @@ class TaskSpec(Section):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        wanted = 1 if self.kind == "single_classification" else 2
-        if len(self.fields) != wanted:
-            raise ValueError(f"a {self.kind} task has {wanted} text field(s), not {self.fields}")
+        if len(self.fields) != self.kind.texts:
+            raise ValueError(
+                f"a {self.kind} task has {self.kind.texts} text field(s), not {self.fields}"
+            )
         if not is_saved(info):
             check_fields(self.fields)
         if self.has_head:
@@ -176,35 +159,15 @@ class TaskSpec(Section):
     def _check_answers(self) -> None:
         if not self.metrics:
             raise ValueError("metrics must name at least one")
-        if self.head == "san" and self.kind != "pair_classification":
-            raise ValueError(f"head san is for pair_classification tasks, not {self.kind}")
+        if self.head not in self.kind.heads:
+            raise ValueError(f"head {self.head} is not for {self.kind} tasks")
         if self.san is not None and self.head != "san":
             raise ValueError(f"the section san goes with head: san, not head: {self.head}")
-        allowed = CLASSIFICATION_METRICS
-        if self.has_score:
-            allowed = RANKING_METRICS if self.is_ranking else REGRESSION_METRICS
-        if wrong := [m for m in self.metrics if m not in allowed]:
+        if wrong := [m for m in self.metrics if m not in self.kind.metrics]:
             raise ValueError(f"metric {wrong[0]!r} does not fit a {self.kind} task")
-        if self.ranking is not None and not self.is_ranking:
+        if self.ranking is not None and not self.kind.by_query:
             raise ValueError("ranking is for ranking tasks")
-        if self.is_regression:
-            if self.labels or self.label_values:
-                raise ValueError("a similarity task has a score, no labels")
-            if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
-                raise ValueError(f"score_range must be (lowest, highest), not {self.score_range}")
-            return
-        if self.score_range is not None:
-            raise ValueError("score_range is for similarity tasks")
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must be two or more different names")
-        if self.is_ranking and len(self.labels) != 2:
-            raise ValueError("a ranking task has two labels, of a wrong and of a right candidate")
-        if "f1" in self.metrics and len(self.labels) != 2:
-            raise ValueError("f1 is for two labels (the second is positive); use macro_f1")
-        if unknown := sorted(set(self.label_values.values()) - set(self.labels)):
-            raise ValueError(
-                f"label_values names {unknown[0]!r}, which is not one of {self.labels}"
-            )
+        self.kind.check(self)
 
     def _check_predict_with(self) -> None:
         for name in HEAD_FIELDS:
@@ -223,7 +186,7 @@ class TaskSpec(Section):
                 f"splits.{split_name}: a split is called train or {UNLABELLED}, or begins with dev "
                 "or test"
             )
-        if split_name == UNLABELLED and (split.has_labels or self.is_ranking):
+        if split_name == UNLABELLED and (split.has_labels or self.kind.by_query):
             raise ValueError(
                 f"splits.{split_name}: expected columns with `label: null`, and no ranking task"
             )
@@ -234,7 +197,7 @@ class TaskSpec(Section):
         for name in self.fields:
             if split.column_of(name) is None:
                 raise ValueError(f"{where}.{name}: a text field must have a column")
-        if split.candidate_lists and not self.is_ranking:
+        if split.candidate_lists and not self.kind.by_query:
             raise ValueError(f"splits.{split_name}.candidate_lists is for ranking tasks")
         if not split.has_labels and not split_name.startswith(("test", UNLABELLED)):
             raise ValueError(

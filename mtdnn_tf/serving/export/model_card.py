@@ -131,13 +131,7 @@ def _licence(directory: RunDirectory) -> str:
 
 def _task_row(task: TaskSpec, experiment: Experiment) -> str:
     head = task if task.predict_with is None else experiment.tasks[task.predict_with]
-    answer = ", ".join(head.labels)
-    if head.is_regression:
-        answer = "a score"
-        if head.score_range is not None:
-            answer += f" from {head.score_range[0]:g} to {head.score_range[1]:g}"
-    elif head.is_ranking:
-        answer = "a relevance, to order the candidates of a query by"
+    answer = head.kind.range_of(head)
     return f"| `{task.name}` | {', '.join(f'`{field}`' for field in task.fields)} | {answer} |\n"
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from mtdnn_tf.evaluation.ragged import Kept, RaggedModel, ragged_features
 from mtdnn_tf.modeling import BertEncoder, average_windows, encoder_of
-from mtdnn_tf.modeling.losses import relevance_of
 from mtdnn_tf.runs.loading import MTDNN
 from mtdnn_tf.tasks.names import ENCODE, MIXED, TOGETHER, TOKENS
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -218,16 +217,13 @@ def answers(task: TaskSpec, logits: tf.Tensor) -> Outputs:
     Returns:
         See `ServedModel`.
     """
-    if task.is_ranking:
-        return {"score": relevance_of(task.ranking_settings, logits[:, 0])}
-    if task.is_regression:
-        return {"score": logits[:, 0]}
-    class_id = tf.argmax(logits, axis=1, output_type=tf.int32)
+    answer = {name: tf.convert_to_tensor(v) for name, v in task.kind.answer(task, logits).items()}
+    if "class_id" not in answer:
+        return answer
     labels = tf.constant(task.labels)
     return {
-        "label": tf.gather(labels, class_id),
-        "class_id": class_id,
-        "probabilities": tf.nn.softmax(logits),
+        "label": tf.gather(labels, answer["class_id"]),
+        **answer,
         "labels": tf.tile(labels[tf.newaxis], [tf.shape(logits)[0], 1]),
     }
 
@@ -249,7 +245,7 @@ def mixed_answers(
         empty, -1, 0 and empty where there is nothing.
     """
     rows = tf.shape(number)[0]
-    most = max((len(head.labels) for head in heads if not head.has_score), default=0)
+    most = max((len(head.labels) for head in heads if head.kind.has_classes), default=0)
     mixed: Outputs = {"score": tf.zeros([rows])}
     if most:
         mixed |= {
@@ -261,7 +257,7 @@ def mixed_answers(
     for position, head in enumerate(heads):
         here = number == position
         own = answers(head, logits[head.name])
-        if not head.has_score:
+        if head.kind.has_classes:
             own["score"] = tf.reduce_max(own["probabilities"], axis=1)
             room = [[0, 0], [0, most - len(head.labels)]]
             own["probabilities"] = tf.pad(own["probabilities"], room)
