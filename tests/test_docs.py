@@ -121,12 +121,12 @@ def test_the_settings_that_the_readme_shows_fit_its_config():
 SMALL = [f"data.subsets.{task}.count=60" for task in ("cola", "sst2", "mrpc", "stsb", "rte")]
 SHORTENED = {
     "mtdnn-train --config=configs/glue": ["training.epochs=1", "mixture.examples_per_epoch=300"],
-    "mtdnn_tf.binaries.train": ["training.epochs=1", "data.subsets.sst2.count=100"],
-    "mtdnn_tf.binaries.finetune": ["training.epochs=1", *SMALL],
+    "mtdnn-train": ["training.epochs=1", "data.subsets.sst2.count=100"],
+    "mtdnn-finetune": ["training.epochs=1", *SMALL],
 }
 RUN_PAGES = ("README.md", "docs/serving.md", "docs/performance.md")
 NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs that are not there.
-    "mtdnn_tf.binaries.distill": "takes hours; tests/test_recipe.py carries out a small recipe",
+    "mtdnn-distill": "takes hours; tests/test_recipe.py carries out a small recipe",
     "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
     "benchmarks/load.py": "tests/test_long.py runs it",
     "benchmarks/serving.py": "needs the extra [bench]",
@@ -159,7 +159,7 @@ def _wait_for(url, server):
 @pytest.fixture
 def place(glue_dir, minilm_dir, tmp_path):
     """A folder where the README's commands can be run, with the files that they name."""
-    for name in ("configs", "tools", ".venv", "mtdnn_tf"):
+    for name in ("benchmarks", "configs", "tools", ".venv", "mtdnn_tf"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "glue_data").symlink_to(glue_dir)
     own = tmp_path / "folder_of_the_files"
@@ -184,7 +184,7 @@ def test_the_commands_of_the_readme_and_of_docs_run(place):
                 continue
             sets = next((sets for part, sets in SHORTENED.items() if part in command), [])
             words = [*shlex.split(command, comments=True), *(f"--set={one}" for one in sets)]
-            if "local_server" in command:
+            if "mtdnn-serve" in command:
                 servers.append(subprocess.Popen(words, cwd=place))
                 _wait_for("http://localhost:8501/v1/models/glue", servers[-1])
                 continue

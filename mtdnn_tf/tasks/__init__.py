@@ -1,4 +1,4 @@
-"""What a task is: its description, the built-in suites and the metrics (`tasks.metrics`)."""
+"""What a task is: its description, and the built-in suites."""
 
 from mtdnn_tf.tasks.registry import builtin_tasks, resolve_task
 from mtdnn_tf.tasks.spec import SplitSpec, TaskSpec

@@ -1,1 +1,1 @@
-"""The training run: losses, optimizer, trainer, checkpoints, evaluation, progress."""
+"""The training run: the loop, the step, the optimizer, where weights start, what is logged."""
