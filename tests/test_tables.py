@@ -158,7 +158,11 @@ def test_a_damaged_array_is_one_line(tmp_path, text, message):
         ("x.tsv", "a\tb\tlabel\n".encode("utf-16-le"), "x.tsv:1: looks like UTF-16"),
         ("x.tsv", b'a\tb\tlabel\n"A\nB"\tC\tyes\n', "x.tsv:2: 1 columns, expected 3; quoting: csv"),
         ("x.csv", b"a,b,label\nA,B\0,yes\n", "x.csv:2: a NUL character"),
-        ("x.tsv", gzip.compress(b"a\tb\tlabel\n", mtime=0), "x.tsv is compressed by gzip, expected a name"),
+        (
+            "x.tsv",
+            gzip.compress(b"a\tb\tlabel\n", mtime=0),
+            "x.tsv is compressed by gzip, expected a name",
+        ),
         (
             "x.json",
             b'[{"a": "\xe9", "b": "B", "label": "no"}]',
