@@ -172,7 +172,11 @@ def test_an_error_begins_with_the_place_that_was_given():
             "label is a position, but these rows have keys",
         ),
         ("Reviews", OWN_TASK, "name: should match pattern"),
-        ("reviews", {"kind": "tagging"}, "kind: should be 'single_classification', "),
+        (
+            "reviews",
+            {"kind": "tagging"},
+            "kind: no kind is called 'tagging'; known: pair_classification, ranking, ",
+        ),
         ("reviews", changed(kind="pair_classification"), "has 2 text field(s)"),
         ("reviews", changed(fields=["label"]), "not be called label or uid"),
         ("reviews", changed(fields=["Label"]), "not be called label or uid"),

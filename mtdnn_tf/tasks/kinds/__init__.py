@@ -27,10 +27,7 @@ def _named(value: Any) -> Kind:
     if isinstance(value, Kind):
         return value
     if value not in KINDS:
-        known = ", ".join(KINDS)
-        raise ValueError(
-            f"should be one of {known}, not {value!r}{did_you_mean(str(value), KINDS)}"
-        )
+        raise ValueError(f"no kind is called {value!r}{did_you_mean(str(value), KINDS)}")
     return KINDS[value]
 
 
