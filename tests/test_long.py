@@ -14,8 +14,9 @@ import yaml
 from test_serving import LOCAL, start
 from tiny import BAD, GOOD, sentence, write_encoder
 
-from mtdnn_tf.evaluation.progress import METRIC_NAMES, split_title
+from mtdnn_tf.evaluation.progress import split_title
 from mtdnn_tf.submission.check import check_submission
+from mtdnn_tf.tasks.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long
@@ -273,7 +274,7 @@ def test_nine_tasks_are_submitted_alike_from_a_run_a_saved_model_and_a_server(
     for task, splits in evaluated["metrics"].items():
         for split, metrics in splits.items():
             for name, value in metrics.items():
-                key = split_title(task, split), METRIC_NAMES[name]
+                key = split_title(task, split), METRICS[name].title
                 assert task == "stsb" or scored[key] == f"{100 * value:.1f}"
     of_tasks: dict[str, list[float]] = {}
     for (title, _), score in scored.items():

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from mtdnn_tf.evaluation.metrics import compute, majority_baseline, task_score
+from mtdnn_tf.evaluation.baseline import majority_baseline
 from mtdnn_tf.tasks import builtin_tasks
+from mtdnn_tf.tasks.metrics import compute, task_score
 
 BINARY = ("accuracy", "f1", "macro_f1", "matthews")
 CORRELATIONS = ("pearson", "spearman")

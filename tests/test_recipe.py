@@ -12,11 +12,11 @@ from mtdnn_tf.data.splits import open_split, open_train
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation.cached_teachers import held_out
 from mtdnn_tf.evaluation.bootstrap import paired_bootstrap
-from mtdnn_tf.evaluation.metrics import compute
 from mtdnn_tf.evaluation.prediction_files import DevPredictions, read_predictions, write_predictions
 from mtdnn_tf.recipes.distillation import RecipeRun
 from mtdnn_tf.recipes.distillation_file import load_recipe
 from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 

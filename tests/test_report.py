@@ -23,13 +23,13 @@ from tiny import error_line, run, write_experiment
 from mtdnn_tf.data.sources import content_hash
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.bootstrap import paired_bootstrap
-from mtdnn_tf.evaluation.metrics import compute
 from mtdnn_tf.evaluation.prediction_files import DevPredictions
 from mtdnn_tf.reporting import page as page_module
 from mtdnn_tf.reporting.figures import answers
 from mtdnn_tf.reporting.page import write_report
 from mtdnn_tf.reporting.run_record import RunRecord, Split
 from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.reliability import reliability
 from mtdnn_tf.tasks.spec import TaskSpec
 

@@ -20,7 +20,6 @@ from tiny import BAD, GOOD, error_line, run, sentence, write_encoder, write_task
 import mtdnn_tf
 from mtdnn_tf.data.sources import read_split
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation.metrics import compute
 from mtdnn_tf.evaluation.prediction_files import read_predictions
 from mtdnn_tf.serving.export.saved_model import export
 from mtdnn_tf.serving.local.servable import Servable
@@ -33,6 +32,7 @@ from mtdnn_tf.submission.models import Model, hash_of_answers, of_runs, of_saved
 from mtdnn_tf.submission.summary import train_shares
 from mtdnn_tf.submission.writing import SubmissionWriter, origins, refuse_missing
 from mtdnn_tf.tasks import builtin_tasks
+from mtdnn_tf.tasks.metrics import compute
 
 FILES = {of_one.name: of_one for of_one in GLUE_FILES}
 ANSWERED = ("CoLA", "STS-B", "RTE", "AX")

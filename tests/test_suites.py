@@ -8,7 +8,7 @@ import pytest
 from mtdnn_tf.data.inputs import read_inputs
 from mtdnn_tf.data.sources import content_hash, read_split
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation.metrics import majority_baseline
+from mtdnn_tf.evaluation.baseline import majority_baseline
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
 
 

@@ -137,8 +137,8 @@ def _compare(folder: Path) -> tuple["MTDNN", "Table"]:
     import numpy as np
 
     from mtdnn_tf.data.splits import open_run_data
+    from mtdnn_tf.evaluation.baseline import majority_baseline
     from mtdnn_tf.evaluation.evaluator import evaluate
-    from mtdnn_tf.evaluation.metrics import majority_baseline
     from mtdnn_tf.evaluation.progress import metrics_table
     from mtdnn_tf.runs.ensemble import load_ensemble
     from mtdnn_tf.runs.loading import load

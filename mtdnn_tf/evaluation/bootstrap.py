@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtdnn_tf.evaluation.metrics import compute, of_queries
 from mtdnn_tf.evaluation.prediction_files import DevPredictions
+from mtdnn_tf.tasks.metrics import compute, of_queries
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from mtdnn_tf.data.packing import pack_epoch
 from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distribution.workers import Workers
-from mtdnn_tf.evaluation.metrics import compute, task_score
 from mtdnn_tf.evaluation.prediction import check_numbers
 from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.tasks.metrics import compute, task_score
 from mtdnn_tf.tasks.spec import TaskSpec
 
 

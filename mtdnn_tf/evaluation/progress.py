@@ -12,16 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-METRIC_NAMES = {
-    "matthews": "Matthews",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "mrr": "MRR",
-    "accuracy_at_1": "accuracy at 1",
-}
+from mtdnn_tf.tasks.metrics import METRICS
 
 
 def split_title(task: str, split: str) -> str:
@@ -189,7 +180,7 @@ def metrics_table(
                 cells = [
                     split_title(task, split),
                     f"{examples[task][split]:,}",
-                    METRIC_NAMES[metric],
+                    METRICS[metric].title,
                 ]
                 cells.append(f"{100 * value:.1f}")
                 for other in (beside or {}).values():

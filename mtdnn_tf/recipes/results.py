@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from mtdnn_tf.evaluation.bootstrap import Difference, paired_bootstrap
-from mtdnn_tf.evaluation.metrics import compute
 from mtdnn_tf.evaluation.prediction_files import DevPredictions, read_predictions
 from mtdnn_tf.evaluation.progress import split_title
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.recipes.distillation import RecipeRun
 from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.spec import TaskSpec
 
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mtdnn_tf.evaluation.progress import METRIC_NAMES
 from mtdnn_tf.reporting.run_record import RunRecord, Split
+from mtdnn_tf.tasks.metrics import METRICS
 from mtdnn_tf.tasks.pictures import FEW
 
 ACROSS = 3  # Panels beside each other.
@@ -49,7 +49,7 @@ def dev_metrics(run: RunRecord) -> Figure:
             for metric in metrics:
                 values = [100 * record["metrics"][name][split][metric] for record in run.epochs]
                 part = "" if split == "dev" else f" {split.removeprefix('dev_')}"
-                label = f"{METRIC_NAMES[metric]}{part}"
+                label = f"{METRICS[metric].title}{part}"
                 axes.plot([r["epoch"] for r in run.epochs], values, marker="o", label=label)
         axes.legend(fontsize="small")
 

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.bootstrap import Difference, paired_bootstrap
-from mtdnn_tf.evaluation.metrics import compute
 from mtdnn_tf.evaluation.prediction_files import DevPredictions
-from mtdnn_tf.evaluation.progress import METRIC_NAMES, split_title
+from mtdnn_tf.evaluation.progress import split_title
 from mtdnn_tf.experiment.settings import limit_of
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.reporting import figures
 from mtdnn_tf.reporting.run_record import RunRecord, Split
 from mtdnn_tf.runs.directory import RunDirectory
+from mtdnn_tf.tasks.metrics import METRICS, compute
 from mtdnn_tf.tasks.spec import TaskSpec
 
 PAGE_FILE = "report.html"
@@ -193,7 +193,7 @@ def _metrics(run: RunRecord) -> Iterator[dict[str, object]]:
                 yield {
                     "title": split_title(task, split),
                     "examples": counts.get((task, split), ""),
-                    "metric": METRIC_NAMES[metric],
+                    "metric": METRICS[metric].title,
                     "best": value,
                     "last": run.epochs[-1]["metrics"][task][split][metric],
                 }
@@ -245,7 +245,7 @@ def _compare(run: RunRecord, other: RunRecord) -> Comparison:
             )
             gain = paired_bootstrap(metric, [others], [mine])
             examples = f"{len(mine.labels):,}"
-            rows.append(ComparedRow(split.title, examples, METRIC_NAMES[metric], here, also, gain))
+            rows.append(ComparedRow(split.title, examples, METRICS[metric].title, here, also, gain))
     left_out += [f"{split.title} (the other alone answered it)" for split in theirs.values()]
     return Comparison(other.name, rows, left_out)
 

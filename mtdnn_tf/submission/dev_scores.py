@@ -8,11 +8,11 @@ import numpy as np
 
 from mtdnn_tf.data.sources import read_split, split_paths
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation.metrics import compute, task_score
 from mtdnn_tf.submission.answering import answer, check_task, class_or_score
 from mtdnn_tf.submission.formats import GLUE_FILES, GlueFile
 from mtdnn_tf.submission.models import Models
 from mtdnn_tf.tasks import builtin_tasks
+from mtdnn_tf.tasks.metrics import compute, task_score
 
 DEV = {"test": "dev", "test_matched": "dev_matched", "test_mismatched": "dev_mismatched"}
 

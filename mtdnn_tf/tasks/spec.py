@@ -3,15 +3,26 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictFloat, StrictInt, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mtdnn_tf.tasks.kinds import KindName
+from mtdnn_tf.tasks.metrics import METRICS
 from mtdnn_tf.tasks.names import check_fields
 from mtdnn_tf.tasks.split import LabelName, LabelText, OnBadRow, SplitSpec
 from mtdnn_tf.validation.fields import LocalPath, Section, is_saved
 
-MetricName = Literal[
-    "matthews", "accuracy", "f1", "macro_f1", "pearson", "spearman", "mrr", "accuracy_at_1"
+MetricName = Annotated[
+    str,
+    AfterValidator(lambda name: METRICS.find(name).name),
+    WithJsonSchema({"type": "string", "enum": list(METRICS)}),
 ]
 
 # What a task that is predicted with another's head cannot have.

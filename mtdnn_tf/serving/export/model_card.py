@@ -3,11 +3,11 @@
 from importlib.metadata import version
 from typing import Any
 
-from mtdnn_tf.evaluation.progress import METRIC_NAMES
 from mtdnn_tf.experiment.settings import Experiment, limit_of
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.loading import MTDNN
+from mtdnn_tf.tasks.metrics import METRICS
 from mtdnn_tf.tasks.names import TOGETHER
 from mtdnn_tf.tasks.spec import TaskSpec
 
@@ -155,7 +155,7 @@ def _metrics(directory: RunDirectory, loaded: MTDNN, checkpoint: str) -> str:
                 cells = (
                     f"{task} {split}",
                     f"{count:,}",
-                    METRIC_NAMES[metric],
+                    METRICS[metric].title,
                     f"{100 * value:.1f}",
                 )
                 rows.append(f"| {' | '.join(cells)} |\n")

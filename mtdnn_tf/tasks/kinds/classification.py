@@ -31,7 +31,6 @@ class Classification(Kind):
         texts: Texts of an example.
     """
 
-    metrics = ("matthews", "accuracy", "f1", "macro_f1")
     has_classes = True
 
     def __init__(self, name: str, texts: int) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtdnn_tf.tasks.metrics import METRICS
+
 if (
     TYPE_CHECKING
 ):  # Configs are read without TensorFlow and matplotlib, which take seconds to import.
@@ -45,7 +47,6 @@ class Kind(ABC):
     Attributes:
         name: What configs call it.
         texts: How many texts an example has, 1 or 2.
-        metrics: Names of the metrics that fit.
         heads: Names of the heads that fit.
         has_classes: Whether the head gives a logit for each of the spec's labels.
         by_query: Whether examples with one first text belong together, as a query's candidates.
@@ -53,13 +54,17 @@ class Kind(ABC):
 
     name: str
     texts: int
-    metrics: tuple[str, ...]
     heads: tuple[str, ...] = ("linear",)
     has_classes = False
     by_query = False
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that fit."""
+        return tuple(metric.name for metric in METRICS.values() if self.name in metric.kinds)
 
     def __deepcopy__(self, memo: object) -> Kind:
         return self  # Specs are copied, their kind is one.

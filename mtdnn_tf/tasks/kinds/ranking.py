@@ -10,6 +10,7 @@ import numpy as np
 
 from mtdnn_tf.tasks.kinds.classification import check_labels, class_ids
 from mtdnn_tf.tasks.kinds.kind import Answered, Columns, Kind, numbers
+from mtdnn_tf.tasks.metrics import ranks
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,7 +27,6 @@ class Ranking(Kind):
 
     name = "ranking"
     texts = 2
-    metrics = ("mrr", "accuracy_at_1")
     by_query = True
 
     def check(self, task: TaskSpec) -> None:
@@ -139,25 +139,6 @@ class Ranking(Kind):
         assert answered.groups is not None
         places = ranks(answered.predictions, answered.groups)[answered.labels > 0.5]
         return [partial(pictures.places, places=places)]
-
-
-def ranks(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The place of each candidate among those of its query, [n] int64, from 1.
-
-    Of candidates with equal scores each has the last of their places, so that a model that scores
-    all alike gains nothing.
-
-    Args:
-        scores: [n] float.
-        groups: [n] int, the query of each candidate.
-    """
-    from scipy import stats
-
-    place = np.empty(len(scores), np.int64)
-    by_group = np.argsort(groups, kind="stable")
-    for here in np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1):
-        place[here] = stats.rankdata(-scores[here], method="max")
-    return place
 
 
 def candidate_probabilities(

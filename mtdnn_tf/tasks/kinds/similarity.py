@@ -25,7 +25,6 @@ class Similarity(Kind):
 
     name = "similarity"
     texts = 2
-    metrics = ("pearson", "spearman")
 
     def check(self, task: TaskSpec) -> None:
         """See `Kind`."""
