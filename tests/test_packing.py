@@ -11,7 +11,7 @@ from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.uids import Uids
-from mtdnn_tf.modeling.sections import section_lengths
+from mtdnn_tf.experiment.sections import section_lengths
 
 ROW_LENGTHS = st.one_of(st.integers(24, 64), st.sampled_from([128, 200, 256, 512]))
 LENGTHS = st.lists(st.lists(st.integers(3, 24), min_size=1, max_size=40), min_size=1, max_size=3)

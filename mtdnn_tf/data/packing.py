@@ -19,7 +19,7 @@ import numpy as np
 
 from mtdnn_tf.data.mixture import EpochOrder
 from mtdnn_tf.data.ranges import ranges
-from mtdnn_tf.modeling.sections import section_lengths
+from mtdnn_tf.experiment.sections import section_lengths
 
 WINDOW = 4096
 FILLED = 0.985  # Rows as full as that may be a few more than without sections.

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import KerasTensor, layers, ops
 
+from mtdnn_tf.experiment.sections import section_lengths
 from mtdnn_tf.modeling.attention import (
     MASKED,
     AttentionGrid,
@@ -18,7 +19,6 @@ from mtdnn_tf.modeling.dropout import draw, drop
 from mtdnn_tf.modeling.fusion import fused
 from mtdnn_tf.modeling.owners import token_owners
 from mtdnn_tf.modeling.placement import runs_op_by_op_on_cpu
-from mtdnn_tf.modeling.sections import section_lengths
 
 Pooling = Literal["cls_pooler", "cls", "mean"]
 GROUPED, GROUPS = 8, 4  # Ragged examples from which on there are so many grids.
