@@ -126,7 +126,7 @@ def test_class_metrics_want_class_ids():
 
 
 def test_an_unknown_metric_is_an_error():
-    with pytest.raises(ValueError, match="unknown metric 'bleu'"):
+    with pytest.raises(ValueError, match="no metric is called 'bleu'"):
         compute("bleu", np.array([0]), np.array([0]))
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from mtdnn_tf.data import sources
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.evaluation import metrics
-from mtdnn_tf.tasks import TaskSpec, builtin_tasks, resolve_task
+from mtdnn_tf.tasks import TaskSpec, builtin_tasks, metrics, resolve_task
 
 OWN_TASK = {
     "kind": "single_classification",
@@ -199,7 +198,11 @@ def test_an_error_begins_with_the_place_that_was_given():
         ("reviews", changed(labels=["bad", "good "]), "white space around it, not 'good '"),
         ("reviews", changed(labels=["bad", "good\n"]), r"not 'good\n'"),
         ("reviews", changed(metrics=[]), "metrics must name at least one"),
-        ("reviews", changed(metrics=["acuracy"]), "metrics.0: should be 'matthews', 'accuracy'"),
+        (
+            "reviews",
+            changed(metrics=["acuracy"]),
+            "metrics.0: no metric is called 'acuracy'; did you mean 'accuracy'",
+        ),
         ("reviews", changed(metrics=["pearson"]), "metric 'pearson' does not fit"),
         ("reviews", changed(labels=["only"]), "labels must be two or more"),
         ("reviews", changed(labels=["a", "b", "c"], metrics=["f1"]), "use macro_f1"),

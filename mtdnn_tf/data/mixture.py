@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtdnn_tf.experiment.samplers import SAMPLERS
 from mtdnn_tf.experiment.settings import MixtureSettings
 
 
@@ -41,28 +42,16 @@ def task_counts(
         epoch: Number of the epoch, from 0.
         epochs: Number of epochs of the run (`annealed` depends on it).
     """
-    if settings.mode == "proportional":
+    shares = SAMPLERS[settings.mode].shares(settings, sizes, epoch, epochs)
+    if shares is None:
         return dict(sizes)
-    size = np.array(list(sizes.values()), np.float64)
-    if settings.mode == "weights":
-        share = np.array([settings.weights[name] for name in sizes])
-    else:
-        share = size ** _exponent(settings, epoch, epochs)
-    total = settings.examples_per_epoch or int(size.sum())
+    share = np.array(shares, np.float64)
+    total = settings.examples_per_epoch or sum(sizes.values())
     exact = total * share / share.sum()
     counts = np.floor(exact).astype(np.int64)
     rest = np.argsort(-(exact - counts), kind="stable")[: total - counts.sum()]
     counts[rest] += 1
     return dict(zip(sizes, counts.tolist(), strict=True))
-
-
-def _exponent(settings: MixtureSettings, epoch: int, epochs: int) -> float:
-    if settings.mode == "uniform":
-        return 0.0
-    if settings.mode == "temperature":
-        return 1.0 / settings.temperature
-    done = epoch / (epochs - 1) if epochs > 1 else 0.0
-    return 1.0 - (1.0 - settings.annealed_floor) * done
 
 
 def _generator(seed: int, *stream: int) -> np.random.Generator:

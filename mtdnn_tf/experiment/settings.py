@@ -3,10 +3,20 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.experiment.distillation import DistillationSettings
+from mtdnn_tf.experiment.samplers import SAMPLERS
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
@@ -184,6 +194,13 @@ class BatchSettings(Section):
     eval_rows: Positive = 16
 
 
+SamplerName = Annotated[
+    str,
+    AfterValidator(lambda name: SAMPLERS.find(name).name),
+    WithJsonSchema({"type": "string", "enum": list(SAMPLERS)}),
+]
+
+
 class MixtureSettings(Section):
     """How tasks share an epoch.
 
@@ -204,7 +221,7 @@ class MixtureSettings(Section):
         batch_by: `example` mixes tasks within a batch; `task` makes every batch of one task.
     """
 
-    mode: Literal["proportional", "temperature", "uniform", "annealed", "weights"] = "proportional"
+    mode: SamplerName = "proportional"
     temperature: Annotated[StrictFloat, Field(ge=1)] = 2.0
     annealed_floor: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.2
     weights: dict[str, Annotated[StrictFloat, Field(gt=0)]] = {}
@@ -213,13 +230,7 @@ class MixtureSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.mode == "weights") != bool(self.weights):
-            raise ValueError("weights are needed with mode: weights, and only there")
-        if self.mode == "proportional" and self.examples_per_epoch is not None:
-            raise ValueError(
-                "examples_per_epoch does not go with mode: proportional, "
-                "which sees every example once"
-            )
+        SAMPLERS[self.mode].check(self)
         return self
 
 
