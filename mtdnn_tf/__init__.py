@@ -8,13 +8,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtdnn_tf.experiment.plugins import register
     from mtdnn_tf.runs.ensemble import load_ensemble
     from mtdnn_tf.runs.loading import MTDNN, Prediction, load
 
-__all__ = ["MTDNN", "Prediction", "load", "load_ensemble"]
+__all__ = ["MTDNN", "Prediction", "load", "load_ensemble", "register"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "register":
+        from mtdnn_tf.experiment.plugins import register
+
+        return register
     # TensorFlow takes seconds to import: only when it is needed.
     if name in __all__:
         from mtdnn_tf.runs import ensemble, loading

@@ -39,8 +39,9 @@ def run(
     """
     define_flags()
     flags.DEFINE_bool("traceback", False, "Show where in the code an error came from.")
+    flags.DEFINE_list("plugins", [], "Modules that add kinds of tasks, metrics or samplers.")
     ours = flags.FLAGS.get_key_flags_for_module(main.__module__)
-    for flag in (*ours, flags.FLAGS["traceback"]):
+    for flag in (*ours, flags.FLAGS["plugins"], flags.FLAGS["traceback"]):
         # A console command is another main module, whose flags `--help` lists.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     if isinstance(sys.stdout, io.TextIOWrapper):  # A terminal may lack some of the characters.
@@ -51,6 +52,10 @@ def run(
 
     def guarded(arguments: list[str]) -> int | None:
         try:
+            if flags.FLAGS.plugins:
+                from mtdnn_tf.experiment.plugins import import_plugins
+
+                import_plugins(flags.FLAGS.plugins)
             return main(flags.FLAGS, arguments[1:])
         except Interrupted as interrupted:
             print(interrupted, file=sys.stderr)
