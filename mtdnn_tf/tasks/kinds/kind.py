@@ -61,6 +61,9 @@ class Kind(ABC):
     def __str__(self) -> str:
         return self.name
 
+    def __repr__(self) -> str:
+        return repr(self.name)
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that fit."""
