@@ -48,10 +48,10 @@ import sys
 from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 log, sys.argv = sys.argv[1], ["train", *sys.argv[2:]]
 original = CheckpointFolder.written
-def written(self, number, keep):
+def written(self, number, *rest):
     with open(log, "a") as file:
         print(number, self.path, file=file)
-    return original(self, number, keep)
+    return original(self, number, *rest)
 CheckpointFolder.written = written
 from mtdnn_tf.binaries.train import main
 main()
