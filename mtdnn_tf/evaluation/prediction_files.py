@@ -78,7 +78,7 @@ def _answers(
 def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
     """Formats records as JSON lines, or as a TSV with a header and a column for each probability.
 
-    Numbers have six digits: float32 has seven, and the last is another in another batch.
+    Numbers have seven digits, as many as float32 has: what follows is another in another batch.
     """
     rounded = map(_rounded, records)
     if jsonl:
@@ -97,7 +97,7 @@ def _rounded(value: Any) -> Any:
     """A value, or those of a record, with the digits that are written."""
     if isinstance(value, dict):
         return {name: _rounded(number) for name, number in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def deliver(records: Iterator[dict[str, Any]], output: str) -> None:
