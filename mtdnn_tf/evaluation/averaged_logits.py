@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from mtdnn_tf.modeling.losses import group_logsumexp, relevance_of
+from mtdnn_tf.evaluation.losses import group_logsumexp, relevance_of
 from mtdnn_tf.tasks.spec import TaskSpec
 
 _INSIDE = 1e-6  # A relevance under the sigmoid stays so far from 0 and 1.

@@ -6,9 +6,9 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from mtdnn_tf.evaluation.losses import relevance_of
 from mtdnn_tf.evaluation.ragged import Kept, RaggedModel, ragged_features
 from mtdnn_tf.modeling import BertEncoder, average_windows, encoder_of
-from mtdnn_tf.modeling.losses import relevance_of
 from mtdnn_tf.runs.loading import MTDNN
 from mtdnn_tf.tasks.names import ENCODE, MIXED, TOGETHER, TOKENS
 from mtdnn_tf.tasks.spec import TaskSpec
