@@ -176,7 +176,7 @@ def test_too_little_memory_is_not_told_as_a_full_disk(tmp_path):
     script = """
 import sys
 import tensorflow as tf
-from mtdnn_tf.training import trainer
+from mtdnn_tf.training import step as trainer
 from mtdnn_tf.binaries.train import main
 
 def out_of_memory(self, steps):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-TOOLS = Path(__file__).parents[1] / "tools"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SIZE, TURN = 16, 3
 
 
 @pytest.fixture
 def workload(monkeypatch):
     """Examples of three tasks, of short, middling and long texts."""
-    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.syspath_prepend(BENCHMARKS)
     from benchmarking.workload import Workload
 
     made_up = Workload.made_up(4000, vocab_size=2000, max_length=128)
@@ -57,7 +57,7 @@ def test_grouped_batches_have_fewer_empty_slots(workload):
 def test_a_last_layer_of_first_tokens_has_their_products_and_the_keys_and_values_of_all(
     monkeypatch, lengths
 ):
-    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     from benchmarking.workload import forward_flops
 
     sizes = {"num_layers": 3, "hidden_size": 8, "intermediate_size": 32}

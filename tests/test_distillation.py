@@ -19,11 +19,11 @@ from mtdnn_tf.distillation.student import DistillationModel, StoredLogits
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.averaged_logits import averaged_logits
 from mtdnn_tf.evaluation.evaluator import LogitsRunner
+from mtdnn_tf.evaluation.losses import example_losses
 from mtdnn_tf.evaluation.temperatures import fit_temperature, negative_log_likelihood
 from mtdnn_tf.experiment.distillation import DistillationSettings, SoftLossSettings
 from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.modeling import BertConfig, build_mtdnn
-from mtdnn_tf.modeling.losses import example_losses
 from mtdnn_tf.runs.ensemble import Member, build_ensemble
 from mtdnn_tf.tasks.kinds.ranking import candidate_probabilities
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mtdnn_tf.evaluation.losses import example_losses, task_sums
 from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.experiment.settings import TrainingSettings
-from mtdnn_tf.modeling.losses import example_losses, task_sums
 from mtdnn_tf.training.optimizer import WarmupLinearDecay, build_optimizer, learning_rate_schedule
 
 TASKS = build_experiment({"tasks": ["cola", "stsb", "mnli"]}, "test").heads

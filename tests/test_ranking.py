@@ -23,8 +23,8 @@ from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.baseline import majority_baseline
+from mtdnn_tf.evaluation.losses import example_losses, task_sums
 from mtdnn_tf.experiment.file import build_experiment
-from mtdnn_tf.modeling.losses import example_losses, task_sums
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
 from mtdnn_tf.tasks.metrics import compute, ranks
 

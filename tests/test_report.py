@@ -264,9 +264,7 @@ def test_the_same_run_has_the_same_report(trained, tmp_path):
 def test_the_command_that_began_the_run_is_told(trained, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(trained[0], copy, ignore=shutil.ignore_patterns("report*"))
-    monkeypatch.setattr(
-        sys, "orig_argv", ["/usr/bin/python3", "-m", "mtdnn_tf.binaries.train", "--set=a=b c"]
-    )
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", "/x/bin/mtdnn-train", "--set=a=b c"])
     directory = RunDirectory(copy)
     directory.write_experiment(directory.read_experiment())
     assert "mtdnn-train '--set=a=b c'" in Page(write_report(copy).read_text()).text

@@ -65,7 +65,7 @@ def test_more_is_added_to_what_is_there(targets, whole):
 
 def test_labelling_that_was_left_goes_on_where_it_was(targets, whole):
     assert label(targets, whole, whole.uids, parts=2) == 8
-    with pytest.raises(UserError, match=r"label with mtdnn_tf\.distill --label_only first"):
+    with pytest.raises(UserError, match=r"label with mtdnn-distill --label_only first"):
         targets.read(whole.uids[:3])  # Not even what is there: it is not finished.
     assert label(targets, whole, whole.uids) == 14
     np.testing.assert_array_equal(targets.read(whole.uids), teacher(whole))

@@ -71,7 +71,8 @@ def run_workers(folder, *arguments, module="train", scripts=(), each=((), ())):
     try:
         for index in range(2):
             task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-            start = ["-c", *scripts[index]] if index in scripts else ["-m", f"mtdnn_tf.{module}"]
+            module_flags = ["-m", f"mtdnn_tf.binaries.{module}"]
+            start = ["-c", *scripts[index]] if index in scripts else module_flags
             with (
                 open(folder / f"{index}.out", "w") as out,
                 open(folder / f"{index}.err", "w") as err,

@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from mtdnn_tf.distillation.losses import mixed_losses
+from mtdnn_tf.evaluation.losses import example_losses
 from mtdnn_tf.experiment.distillation import DistillationSettings
-from mtdnn_tf.modeling.losses import example_losses
 from mtdnn_tf.tasks.spec import TaskSpec
 
 

@@ -49,7 +49,8 @@ def prediction_records(
 def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
     """Formats records as JSON lines, or as a TSV with a header and a column for each probability.
 
-    Numbers have six digits: float32 has seven, and the last is another in another batch.
+    Probabilities have six digits: the seventh of float32 is another in another batch. Scores are whole,
+    since the order of near ones is what some metrics are of.
     """
     rounded = map(_rounded, records)
     if jsonl:
@@ -64,11 +65,12 @@ def format_predictions(records: Iterator[dict[str, Any]], jsonl: bool) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _rounded(value: Any) -> Any:
-    """A value, or those of a record, with the digits that are written."""
-    if isinstance(value, dict):
-        return {name: _rounded(number) for name, number in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+def _rounded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the digits of probabilities that are written."""
+    chances = record.get("probabilities")
+    if not chances:
+        return record
+    return record | {"probabilities": {name: float(f"{p:.6g}") for name, p in chances.items()}}
 
 
 def deliver(records: Iterator[dict[str, Any]], output: str) -> None:

@@ -163,7 +163,11 @@ class RunDirectory:
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes the experiment, after this process' command; from then on the directory is a run."""
-        command = shlex.join(["python", *sys.orig_argv[1:]])
+        words = ["python", *sys.orig_argv[1:]]
+        script = Path(words[min(1, len(words) - 1)]).name
+        if script.startswith("mtdnn-"):  # A console command.
+            words[:2] = [script]
+        command = shlex.join(words)
         text = yaml_text(saved_tree(experiment))
         write_atomically(self.config_file, f"{_COMMAND}{json.dumps(command)}\n{text}{_END}\n")
         self._begun.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import orbit
 import tensorflow as tf
 
 from mtdnn_tf.distillation.teaching import Teaching
-from mtdnn_tf.modeling.losses import example_losses, task_sums
+from mtdnn_tf.evaluation.losses import example_losses, task_sums
 from mtdnn_tf.tasks.spec import TaskSpec
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
