@@ -387,9 +387,9 @@ class _Progress:
 def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
     """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
-    formats = {spec.format_of(file) for file in spec.files}
+    formats = [spec.format_of(file) for file in spec.files]
     # These are read as they always were, and have the keys that runs of earlier versions noted.
-    others = {} if formats <= {"tsv", "jsonl"} else {"formats": sorted(formats)}
+    others = {} if set(formats) <= {"tsv", "jsonl"} else {"formats": formats}
     unset = {"quoting"} if spec.quoting is None else set()
     return {
         "format": FORMAT,
