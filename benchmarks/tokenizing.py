@@ -88,7 +88,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
         path = Path(folder) / f"made.{values.format}"
         make_file(path, values.rows)
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, path, vocab, Path(folder) / "cache"],
+            [sys.executable, "-P", "-c", SCRIPT, path, vocab, Path(folder) / "cache"],
             env=os.environ | {"PYTHONPATH": str(Path(values.package).resolve())},
             stdout=subprocess.PIPE,
             text=True,

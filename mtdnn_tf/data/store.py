@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 from mtdnn_tf.tokenizers.wordpiece import BertTokenizer, Encode
 
 FORMAT = 2  # Part of the key, which runs note: raise it when how text is read changes.
-_CHUNK = 4096
+_CHUNK = 16384
 _THREADS = min(4, os.cpu_count() or 1)
 _SECONDS_BETWEEN_LINES = 15
 # From the number of items of a split to the positions of those that are used, ascending.
@@ -99,7 +100,7 @@ def _encode(encode: Encode, columns: Sequence[Sequence[str]]) -> _Tokens:
     return _Tokens(
         encoded.token_ids.flat_values.numpy(),
         encoded.type_ids.flat_values.numpy(),
-        encoded.token_ids.row_lengths().numpy(),
+        np.diff(encoded.token_ids.row_splits.numpy()),
         encoded.windows.numpy(),
         encoded.whole_lengths.numpy().astype(np.int32),
         encoded.is_cut.numpy(),
@@ -260,6 +261,14 @@ class _Making(NamedTuple):
                     queries.add(row.texts[0], row.place)  # type: ignore[union-attr]
                 yield list(zip(*(row.texts for row in piece), strict=True))
 
+        @cache
+        def in_graph() -> Encode:
+            return self.tokenizer.encode_in_graph(len(task.fields))
+
+        def encoded(texts: Sequence[Sequence[str]]) -> _Tokens:
+            is_whole = len(texts[0]) == _CHUNK  # Fewer are done before a graph is made.
+            return _encode(in_graph() if is_whole else self.tokenizer.encode, texts)
+
         of_examples: list[tuple[np.ndarray, ...]] = []
         progress = _Progress(f"{task.name}/{self.split}", reader)
         with writer.appending("token_ids", "type_ids", "uid_bytes") as (
@@ -267,9 +276,7 @@ class _Making(NamedTuple):
             type_ids,
             uid_bytes,
         ):
-            for tokens in _in_threads(
-                lambda texts: _encode(self.tokenizer.encode, texts), pieces()
-            ):
+            for tokens in _in_threads(encoded, pieces()):
                 token_ids.append(tokens.token_ids)
                 type_ids.append(tokens.type_ids)
                 of_examples.append(tokens[2:])
@@ -387,9 +394,9 @@ class _Progress:
 def _reading(task: TaskSpec, split: str, on_bad_row: OnBadRow) -> dict[str, Any]:
     """What the rows of a split depend on besides the content of its files."""
     spec = task.splits[split]
-    formats = {spec.format_of(file) for file in spec.files}
+    formats = [spec.format_of(file) for file in spec.files]
     # These are read as they always were, and have the keys that runs of earlier versions noted.
-    others = {} if formats <= {"tsv", "jsonl"} else {"formats": sorted(formats)}
+    others = {} if set(formats) <= {"tsv", "jsonl"} else {"formats": formats}
     unset = {"quoting"} if spec.quoting is None else set()
     return {
         "format": FORMAT,
