@@ -9,8 +9,10 @@ import pytest
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained import resolve
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # A busy machine is no fault.
-hypothesis.settings.load_profile("no deadline")
+hypothesis.settings.register_profile(
+    "quick", deadline=None, max_examples=25
+)  # A busy machine is no fault.
+hypothesis.settings.load_profile("quick")
 
 
 # Files of few but long tests: begun first, so that no process is left alone with one at the end.

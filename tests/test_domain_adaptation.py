@@ -45,6 +45,7 @@ def adapted(setting):
     return setting / "out", done.stdout
 
 
+@pytest.mark.long
 def test_each_size_start_and_sampling_is_a_run_of_its_own(adapted, setting):
     workdir, _ = adapted
     for start, origin in (("plain", None), ("multi_task", str(setting / "run"))):
@@ -61,6 +62,7 @@ def test_each_size_start_and_sampling_is_a_run_of_its_own(adapted, setting):
         assert len(keys) == 4, "every sampling is another part of the examples"
 
 
+@pytest.mark.long
 def test_both_starts_see_the_same_examples(adapted):
     workdir, _ = adapted
     keys = [
@@ -70,6 +72,7 @@ def test_both_starts_see_the_same_examples(adapted):
     assert keys[0] == keys[1]
 
 
+@pytest.mark.long
 def test_the_results_are_those_of_the_runs(adapted):
     workdir, printed = adapted
     results = json.loads((workdir / "results.json").read_text())
@@ -93,6 +96,7 @@ def test_the_results_are_those_of_the_runs(adapted):
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_it_goes_on_without_training_again(adapted, setting):
     workdir, printed = adapted
     again = adapt(setting, workdir, "--counts=12,40", "--samplings=2")

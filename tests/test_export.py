@@ -413,6 +413,7 @@ def variants(workdir, tmp_path_factory):
     return {name: folder / str(number) for number, name in enumerate(flags, start=1)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [("frozen", 1e-5), ("bfloat16", 0.03), ("bfloat16, frozen", 0.03), ("int8", 0.05)],
@@ -444,6 +445,7 @@ def tensor_bytes(folder):
     )
 
 
+@pytest.mark.long
 def test_a_variant_is_as_small_as_it_says_and_constants_are_stored_once(variants, exported, loaded):
     encoder = encoder_of(loaded.model)
     of_encoder = 4 * sum(int(np.prod(weight.shape)) for weight in encoder.weights)

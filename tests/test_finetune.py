@@ -201,6 +201,7 @@ def test_fine_tuning_reports_before_and_after(multi_task, finetuned):
         assert report["after"][task]["dev"] == pytest.approx(best["metrics"][task]["dev"])
 
 
+@pytest.mark.long
 def test_fine_tuning_goes_on_and_is_what_a_lone_run_is(config, multi_task, finetuned, tmp_path):
     """A second call trains nothing again; a task's run equals `train --init_from` of that task."""
     workdir, printed = finetuned
@@ -260,6 +261,7 @@ def test_a_dry_run_of_fine_tuning_builds_the_copy_of_each_task(multi_task, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_start_on_two_replicas_is_that_on_one(config, multi_task, finetuned, tmp_path):
     two = "--devices=CPU:0,CPU:1"
     flags = ["--set=training.keep_checkpoints=99"]

@@ -13,7 +13,7 @@ import pytest
 from absl import logging
 from scipy import stats
 from sklearn import metrics as sk
-from tiny import error_line, run, write_experiment
+from tiny import error_line, run, some, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
@@ -222,7 +222,12 @@ PAIRS = [("the boat is calm .", "the boat is sad ."), ("a lamp .", "the road is 
 
 
 @pytest.mark.parametrize(
-    "layout", ["header", "no header", "columns", "jsonl", "stdin", "stdin jsonl", "named pipe"]
+    "layout",
+    some(
+        ["header", "no header", "columns", "jsonl", "stdin", "stdin jsonl", "named pipe"],
+        "columns",
+        "stdin jsonl",
+    ),
 )
 def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp_path):
     pairs = [(PAIRS[0][0] * 9, PAIRS[0][1]), PAIRS[1]] if layout == "jsonl" else PAIRS

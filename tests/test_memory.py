@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import error_line, run, write_experiment
+from tiny import error_line, run, some, write_experiment
 
 from mtdnn_tf.modeling import BertConfig, BertEncoder, padded_inputs
 
@@ -88,6 +88,7 @@ def test_recomputed_activations_give_the_same_run(experiment, plain, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_xla_compiles_the_step_with_everything_on(experiment, plain, tmp_path):
     compiled = train(
         experiment,
@@ -102,7 +103,7 @@ def test_xla_compiles_the_step_with_everything_on(experiment, plain, tmp_path):
     assert_same_run(plain, compiled, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", some(["float32", "mixed_bfloat16"], "float32"))
 def test_recomputation_meets_the_same_dropout(policy):
     config = BertConfig(
         vocab_size=50, hidden_size=32, num_layers=3, num_heads=2, intermediate_size=64,
@@ -135,6 +136,7 @@ def gradients_of(encoder, inputs):
     return [loss, *(tf.convert_to_tensor(g) for g in gradients)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_sixteen_bits_learn_what_float32_learns(precision, experiment, plain, tmp_path):
     half = train(experiment, tmp_path / "run", f"training.precision={precision}", "batch.pieces=2")

@@ -117,6 +117,7 @@ def test_the_teachers_that_are_kept_are_the_best_on_dev(tmp_path, monkeypatch):
     assert of_recipe._best("same") == [1, 2]
 
 
+@pytest.mark.long
 def test_a_second_call_trains_nothing_and_gives_the_same_table(carried_out):
     config, workdir, _ = carried_out
     before = (workdir / "results.json").read_text()
@@ -127,6 +128,7 @@ def test_a_second_call_trains_nothing_and_gives_the_same_table(carried_out):
     assert (workdir / "results.json").read_text() == before
 
 
+@pytest.mark.long
 def test_a_lost_student_alone_is_trained_again(carried_out, tmp_path):
     config, workdir, _ = carried_out
     (workdir / "student/seed_0").rename(tmp_path / "lost")
@@ -137,6 +139,7 @@ def test_a_lost_student_alone_is_trained_again(carried_out, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_cross_fitted_teachers_label_only_what_they_did_not_see(tmp_path):
     config = write_recipe(tmp_path, folds=2, variants=[{}], keep=1)
     done = distill(config, tmp_path / "kd")
@@ -178,6 +181,7 @@ def test_a_cross_fitted_student_refuses_teachers_that_saw_everything(carried_out
     assert "add teachers whose data.folds.same leave them out" in done.stderr
 
 
+@pytest.mark.long
 def test_calibrated_students_learn_the_same_from_the_cache_and_live(carried_out, tmp_path):
     config, workdir, _ = carried_out
     tree = yaml.safe_load(config.read_text())

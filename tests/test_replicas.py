@@ -96,6 +96,7 @@ def test_one_replica_equals_two(one_replica, tmp_path):
     assert_same_steps(one, tmp_path / "two")
 
 
+@pytest.mark.long
 def test_one_replica_equals_two_where_attention_divides_rows_into_sections(tmp_path):
     path = write_all_kinds(tmp_path, **NO_DROPOUT | {"batch": {"rows": 2, "length": 128}})
     for name, devices in (("1", "--devices=CPU:0"), ("2", TWO)):
@@ -105,6 +106,7 @@ def test_one_replica_equals_two_where_attention_divides_rows_into_sections(tmp_p
     assert_same_steps(tmp_path / "1", tmp_path / "2")
 
 
+@pytest.mark.long
 def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
     path = write_all_kinds(tmp_path, mixture={"batch_by": "task"}, **NO_DROPOUT)
     clip = 0.05  # The ranking task's gradients alone are small.
@@ -115,6 +117,7 @@ def test_one_replica_equals_two_in_batches_of_one_task(tmp_path):
     assert_same_steps(tmp_path / "1", tmp_path / "2", clip)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", ["--devices=CPU:0", TWO])
 def test_a_step_compiled_by_xla_is_the_same_step(devices, one_replica, tmp_path):
     """What a TPU needs as well: static shapes, and no strings on the device."""
@@ -151,6 +154,7 @@ def test_each_replica_drops_other_entries_and_the_first_what_it_would_alone():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_two_replicas_resume_bit_equal(tmp_path):
     path = write_experiment(tmp_path)
     flags = [f"--config={path}", TWO]

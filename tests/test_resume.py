@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import error_line, numbers, run, write_experiment
+from tiny import error_line, numbers, run, some, write_experiment
 
 from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 
@@ -122,7 +122,9 @@ def test_the_state_compared_holds_what_could_differ(unbroken):
     assert len(predictions) == 3
 
 
-@pytest.mark.parametrize("moment", KILLS)
+@pytest.mark.parametrize(
+    "moment", some(KILLS, "in the middle of an epoch", "between the best and the last checkpoint")
+)
 def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     killed = run("", *KILLS[moment], *flags, script=KILLER)
@@ -218,6 +220,7 @@ FIRST_LOOP = ("mtdnn_tf.runs.metrics_log:MetricsLog.append", 1, "before")
 OPEN_DATA = "mtdnn_tf.training.run:open_run_data"
 
 
+@pytest.mark.long
 def test_sigterm_while_starting_is_heeded_as_well(experiment, unbroken, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     terminated = run("", OPEN_DATA, 1, "before", *flags, script=TERMINATOR)
@@ -227,6 +230,7 @@ def test_sigterm_while_starting_is_heeded_as_well(experiment, unbroken, tmp_path
     assert_equal_runs(unbroken, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_start_that_was_killed_leaves_nothing_to_a_run_of_another_seed(experiment, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     killed = run("", *WRITE_CONFIG, *flags, "--set=training.seed=9", script=KILLER)

@@ -410,6 +410,7 @@ def test_a_server_that_is_not_there_is_told(scheme):
     assert caught.value.code == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.long
 def test_a_new_version_is_served_without_a_failed_request(models, tmp_path):
     """Requests go on while a version appears and the old one is given up."""
     models = shutil.copytree(models, tmp_path / "tiny")
@@ -446,6 +447,7 @@ def test_outputs_that_there_are_not_are_told(client):
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.long
 def test_labels_of_the_config_choose_the_version(models, workdir, tmp_path):
     """The file that `server_config` writes; version 2 answers a little otherwise."""
     folder = tmp_path / "tiny"

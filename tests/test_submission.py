@@ -172,6 +172,7 @@ def test_it_says_what_the_model_in_memory_predicts(name, submitted, workdir, glu
         assert len(set(said)) > 1
 
 
+@pytest.mark.long
 def test_all_ways_give_the_same_file_byte_for_byte(submitted, glue, exported, tmp_path):
     expected = submitted[0].read_bytes()
     done = submit(
@@ -217,6 +218,7 @@ def test_without_a_dev_file_there_is_nothing_to_score(models, tmp_path):
         score_dev(models, tmp_path, lambda of_one, rows: None)
 
 
+@pytest.mark.long
 def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_path):
     done = submit(glue, f"--saved_model={exported / '1'}", "--dev")
     assert done.returncode == 0, done.stderr
@@ -224,6 +226,7 @@ def test_the_command_prints_dev_scores_and_writes_nothing(glue, exported, tmp_pa
     assert "not scored, for want of a model or a dev file: SST-2, MRPC, MNLI-mm" in done.stdout
 
 
+@pytest.mark.long
 def test_a_terminal_has_a_bar_for_each_file(glue, exported):
     flags = (f"--glue_dir={glue}", f"--saved_model={exported / '1'}", "--dev")
     done = run("submit", *flags, env={"FORCE_COLOR": "1", "COLUMNS": "120"})
@@ -269,6 +272,7 @@ def test_one_that_was_cut_off_anywhere_goes_on_to_the_same(
     assert not output.with_name("submission.zip.partial").exists()
 
 
+@pytest.mark.long
 def test_what_is_there_of_another_model_or_data_is_not_gone_on_with(
     cut_off, models, workdir, glue, tmp_path
 ):
@@ -343,6 +347,7 @@ def test_a_task_without_a_model_or_a_file_is_an_error_unless_told_otherwise(mode
     assert f"MNLI-m: there is no {glue}/MNLI/test_matched.tsv" in str(caught.value)
 
 
+@pytest.mark.long
 def test_each_task_is_answered_by_the_run_with_the_best_dev_score(workdir, tmp_path):
     better = tmp_path / "better"
     shutil.copytree(workdir, better)
@@ -356,6 +361,7 @@ def test_each_task_is_answered_by_the_run_with_the_best_dev_score(workdir, tmp_p
     assert names == {"cola": runs[0], "rte": runs[1], "stsb": runs[0], "mnli": runs[0]}
 
 
+@pytest.mark.long
 def test_tasks_may_be_given_to_runs_of_which_one_is_in_memory_at_a_time(
     workdir, tmp_path, monkeypatch
 ):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from test_resume import KILLER, TERMINATOR, assert_equal_runs
-from tiny import GOOD, error_line, numbers, run, sentence, write_encoder, write_experiment
+from tiny import GOOD, error_line, numbers, run, sentence, some, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.runs.directory import RunDirectory
@@ -140,6 +140,7 @@ def test_killed_labelling_goes_on_where_it_was(student_config, cache, tmp_path):
         np.testing.assert_array_equal(np.load(path), np.load(there))
 
 
+@pytest.mark.long
 def test_what_is_trained_on_alone_is_labelled_until_a_signal_comes(student_config, tmp_path):
     flags = [f"--config={student_config}", f"--set=distillation.cache_dir={tmp_path / 'cache'}"]
     flags.append("--set=data.subsets={same: {count: 30}, near: {count: 20}}")
@@ -159,7 +160,7 @@ def test_what_is_trained_on_alone_is_labelled_until_a_signal_comes(student_confi
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("call", [2, 8])
+@pytest.mark.parametrize("call", some([2, 8], 8))
 def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     student_config, auto, tmp_path, call
 ):
@@ -171,6 +172,7 @@ def test_a_killed_run_that_notes_soft_targets_goes_on_bit_for_bit(
     assert_equal_runs(tmp_path / "run", auto)
 
 
+@pytest.mark.long
 def test_a_start_that_was_killed_does_not_bind_the_next_to_its_teachers(
     student_config, teachers, tmp_path
 ):

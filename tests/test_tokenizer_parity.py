@@ -261,6 +261,7 @@ def data() -> list[tuple[str, ...]]:
 CASED = pytest.param("minilm-cased", marks=pytest.mark.long)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("both", ["minilm", CASED], indirect=True)
 def test_every_sentence_of_the_data(both, data, record_property):
     sentences = [text for row in data for text in row]
@@ -271,6 +272,7 @@ def test_every_sentence_of_the_data(both, data, record_property):
     assert_same(texts, *both.tokenize(texts))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("both", "max_length", "step"),
     [("minilm", 128, 1), ("minilm", 32, 8), ("minilm-cased", 32, 8)],

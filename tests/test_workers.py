@@ -134,6 +134,7 @@ def test_the_chief_alone_reports_and_writes(unbroken):
     assert left == []
 
 
+@pytest.mark.long
 def test_two_workers_evaluate_to_the_same_numbers_as_one(unbroken, tmp_path):
     workdir, _ = unbroken
     reports = []
@@ -159,6 +160,7 @@ def test_two_workers_evaluate_to_the_same_numbers_as_one(unbroken, tmp_path):
         assert len(uids[0]) == 33
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "victims", [(0,), pytest.param((1, 0), marks=pytest.mark.long)], ids=["the chief", "both"]
 )
@@ -191,6 +193,7 @@ def test_told_to_stop_or_killed_all_stop_and_resume_bit_equal(
     assert_equal_runs(unbroken[0], tmp_path / "run")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_worker_that_waits_for_the_others(experiment, tmp_path):
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
@@ -228,6 +231,7 @@ def test_workers_of_different_settings_are_told_so(experiment, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_workers_of_different_weights_are_told_so(experiment, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     for worker in run_workers(tmp_path / "log", *flags, scripts={1: [OTHER_WEIGHTS]}):
@@ -235,6 +239,7 @@ def test_workers_of_different_weights_are_told_so(experiment, tmp_path):
         assert worker.message == "error: the weights of worker 1 are not those of the chief"
 
 
+@pytest.mark.long
 def test_a_workdir_that_is_not_shared_is_told(experiment, unbroken, tmp_path):
     each = ((f"--workdir={unbroken[0]}",), (f"--workdir={tmp_path / 'other'}",))
     for worker in run_workers(tmp_path / "log", f"--config={experiment}", each=each):

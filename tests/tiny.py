@@ -28,7 +28,7 @@ def write_encoder(
     folder: Path,
     seed: int = 0,
     hidden: int = 16,
-    layers: int = 2,
+    layers: int = 1,
     vocab: Sequence[str] = tuple(VOCAB),
     unused: int = 0,
 ) -> Path:
@@ -145,14 +145,15 @@ def write_tasks(folder: Path, train: int = 96, dev: int = 32, seed: int = 0) -> 
     }
 
 
-def write_experiment(folder: Path, **sections: dict) -> Path:
+def write_experiment(folder: Path, *, examples: int = 48, **sections: dict) -> Path:
     """Writes an encoder, data and a config into `folder`; returns the config's path.
 
-    Keyword arguments are merged into the config's sections.
+    `examples` are those of a task to train on; dev splits have a third. Keyword arguments are merged
+    into the config's sections.
     """
     encoder = write_encoder(folder / "encoder")
     config = {
-        "tasks": write_tasks(folder / "data"),
+        "tasks": write_tasks(folder / "data", examples, examples // 3),
         "encoder": {"pretrained": str(encoder)},
         "data": {
             "max_length": 24,
@@ -231,6 +232,11 @@ def in_fork(
             runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()
+
+
+def some(cases: Sequence[object], *chosen: object) -> list[object]:
+    """Cases of a test: `make test` runs the chosen ones, `make check-long` the others."""
+    return [c if c in chosen else pytest.param(c, marks=pytest.mark.long) for c in cases]
 
 
 def peak_of(act: Callable[[], object]) -> int:
