@@ -16,6 +16,7 @@ from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.experiment.samplers import SAMPLERS
+from mtdnn_tf.tasks.heads import HEADS
 from mtdnn_tf.tasks.kinds import KINDS
 from mtdnn_tf.tasks.kinds.similarity import Similarity
 from mtdnn_tf.tasks.metrics import METRICS
@@ -23,6 +24,7 @@ from mtdnn_tf.tasks.metrics import METRICS
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
 SPEC = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
 PLUGINS = "--plugins=my_plugin"
+REGISTRIES = (KINDS, HEADS, METRICS, SAMPLERS)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def place(tmp_path_factory):
     """A folder with the page's module, and an experiment with its task and `mood`."""
     folder = tmp_path_factory.mktemp("plugins")
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     (folder / "my_plugin.py").write_text("\n".join(blocks))
     tree = yaml.safe_load(write_experiment(folder).read_text())
     tree["tasks"] = SPEC["tasks"] | {"mood": tree["tasks"]["mood"]}
@@ -50,10 +52,10 @@ def trained(place):
 @pytest.fixture
 def plugged(place, monkeypatch):
     """The plug-in in this process, taken out again at the end."""
-    before = [dict(registry) for registry in (KINDS, METRICS, SAMPLERS)]
+    before = [dict(registry) for registry in REGISTRIES]
     exec(compile((place / "my_plugin.py").read_text(), "my_plugin", "exec"), {})
     yield
-    for registry, items in zip((KINDS, METRICS, SAMPLERS), before, strict=True):
+    for registry, items in zip(REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(items)
 

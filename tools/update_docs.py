@@ -30,7 +30,8 @@ from mtdnn_tf.experiment.settings import (
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.recipes.distillation_file import StudentRecipe, TeachersRecipe
 from mtdnn_tf.tasks import builtin_tasks
-from mtdnn_tf.tasks.spec import RankingSettings, SANSettings, TaskSpec
+from mtdnn_tf.tasks.heads import SANSettings
+from mtdnn_tf.tasks.spec import RankingSettings, TaskSpec
 from mtdnn_tf.tasks.split import SplitSpec
 
 PAGE = Path(__file__).parents[1] / "docs/reference.md"

@@ -39,7 +39,7 @@ def run(
     """
     define_flags()
     flags.DEFINE_bool("traceback", False, "Show where in the code an error came from.")
-    flags.DEFINE_list("plugins", [], "Modules that add kinds of tasks, metrics or samplers.")
+    flags.DEFINE_list("plugins", [], "Modules that add kinds of tasks, heads, metrics, samplers.")
     ours = flags.FLAGS.get_key_flags_for_module(main.__module__)
     for flag in (*ours, flags.FLAGS["plugins"], flags.FLAGS["traceback"]):
         # A console command is another main module, whose flags `--help` lists.

@@ -1,4 +1,4 @@
-"""The door for what others add: kinds of tasks, metrics and samplers."""
+"""The door for what others add: kinds of tasks, heads, metrics and samplers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from pathlib import Path
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.samplers import SAMPLERS, Sampler
+from mtdnn_tf.tasks.heads import HEADS, Head
 from mtdnn_tf.tasks.kinds import KINDS, Kind
 from mtdnn_tf.tasks.metrics import METRICS, Metric
 
 
 def register(
-    *, kind: Kind | None = None, metric: Metric | None = None, sampler: Sampler | None = None
+    *,
+    kind: Kind | None = None,
+    head: Head | None = None,
+    metric: Metric | None = None,
+    sampler: Sampler | None = None,
 ) -> None:
-    """Adds a kind of task, a metric or a sampler, which configs then know by its name.
+    """Adds a kind of task, a head, a metric or a sampler, which configs then know by its name.
 
     docs/extending.md has an example of each.
 
     Args:
         kind: For `kind` of a task.
+        head: For `head` of a task.
         metric: For `metrics` of a task.
         sampler: For `mixture.mode`.
 
@@ -30,6 +36,8 @@ def register(
     """
     if kind is not None:
         KINDS.add(kind)
+    if head is not None:
+        HEADS.add(head)
     if metric is not None:
         METRICS.add(metric)
     if sampler is not None:

@@ -17,6 +17,7 @@ from pydantic import (
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.experiment.distillation import DistillationSettings
 from mtdnn_tf.experiment.samplers import SAMPLERS
+from mtdnn_tf.tasks.heads import HEADS
 from mtdnn_tf.tasks.names import check_tasks
 from mtdnn_tf.tasks.registry import SourceName
 from mtdnn_tf.tasks.spec import OnBadRow, Rate, TaskSpec
@@ -340,9 +341,9 @@ class Experiment(Section):
                     f"tasks.{task.name} is predicted with the head of {task.predict_with!r}, "
                     "which is not among the tasks"
                 )
-            if task.head == "san" and self.data.windows > 1:
+            if HEADS[task.head].reads_words and self.data.windows > 1:
                 raise ValueError(
-                    f"tasks.{task.name}.head is san, which reads words, and data.windows "
+                    f"tasks.{task.name}.head is {task.head}, which reads words, and data.windows "
                     f"{self.data.windows} averages vectors: expected head linear, or 1 window"
                 )
             if task.has_head and "train" not in task.splits:

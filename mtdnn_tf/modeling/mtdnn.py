@@ -1,5 +1,6 @@
 """MT-DNN: one encoder, a named output per task."""
 
+import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -7,8 +8,9 @@ import keras
 
 from mtdnn_tf.modeling.bert import BertEncoder, Pooling
 from mtdnn_tf.modeling.config import BertConfig
-from mtdnn_tf.modeling.heads import LinearHead, SANHead
-from mtdnn_tf.tasks.spec import SANSettings, TaskSpec
+from mtdnn_tf.modeling.heads import WordsHead
+from mtdnn_tf.tasks.heads import HEADS
+from mtdnn_tf.tasks.spec import TaskSpec
 
 Form = Literal["packed", "ragged"]
 
@@ -63,7 +65,7 @@ def build_mtdnn(
         name: keras.Input(batch_shape=shape, dtype="int32", name=name)
         for name, shape in input_shapes(form, rows, length, examples, windows).items()
     }
-    encoded = encoder(inputs, sequence=any(task.head == "san" for task in tasks))
+    encoded = encoder(inputs, sequence=any(HEADS[task.head].reads_words for task in tasks))
     shared = heads or {}
     outputs = {}
     for task in tasks:
@@ -74,17 +76,12 @@ def build_mtdnn(
 
 def make_head(task: TaskSpec, config: BertConfig) -> keras.layers.Layer:
     """Makes the output layer that a task asks for."""
-    if task.head == "san":
-        return SANHead(
-            task.output_size,
-            task.dropout,
-            **(task.san or SANSettings()).model_dump(),
-            initializer_range=config.initializer_range,
-            name=f"head_{task.name}",
-        )
-    return LinearHead(
+    head = HEADS[task.head]
+    layer = pkgutil.resolve_name(head.layer) if isinstance(head.layer, str) else head.layer
+    return layer(
         task.output_size,
         task.dropout,
+        **head.settings(task),
         initializer_range=config.initializer_range,
         name=f"head_{task.name}",
     )
@@ -104,7 +101,7 @@ def apply_head(
         inputs: What it was given.
         training: Whether dropout acts.
     """
-    if isinstance(head, SANHead):
+    if isinstance(head, WordsHead):
         return head(encoded["sequence"], inputs, training=training)
     return head(encoded["examples"], training=training)
 

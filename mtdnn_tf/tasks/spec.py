@@ -7,12 +7,12 @@ from pydantic import (
     AfterValidator,
     Field,
     StrictFloat,
-    StrictInt,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
+from mtdnn_tf.tasks.heads import HEADS, Rate, SANSettings
 from mtdnn_tf.tasks.kinds import KindName
 from mtdnn_tf.tasks.metrics import METRICS
 from mtdnn_tf.tasks.names import check_fields
@@ -23,6 +23,12 @@ MetricName = Annotated[
     str,
     AfterValidator(lambda name: METRICS.find(name).name),
     WithJsonSchema({"type": "string", "enum": list(METRICS)}),
+]
+
+HeadName = Annotated[
+    str,
+    AfterValidator(lambda name: HEADS.find(name).name),
+    WithJsonSchema({"type": "string", "enum": list(HEADS)}),
 ]
 
 # What a task that is predicted with another's head cannot have.
@@ -39,7 +45,6 @@ HEAD_FIELDS = (
 )
 UNLABELLED = "unlabelled"
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-Rate = Annotated[StrictFloat, Field(ge=0, lt=1)]
 
 
 class RankingSettings(Section):
@@ -57,24 +62,6 @@ class RankingSettings(Section):
     activation: Literal["none", "sigmoid"] = "none"
     gamma: Annotated[StrictFloat, Field(gt=0)] = 1.0
     incomplete_groups: OnBadRow = "error"
-
-
-class SANSettings(Section):
-    """The SAN head of a pair classification task; see `mtdnn_tf.modeling.heads.san`.
-
-    Attributes:
-        steps: How often the first text is read and an answer given; the answer is their mean.
-        prediction_dropout: Probability with which a step's answer is left out of the mean in
-            training; one step, drawn evenly, always stays.
-        state_dropout: Dropout rate on the state between steps; null is the task's `dropout`.
-        memory_dropout: Dropout rate on the features of words, one mask for all words of an example;
-            null is the task's `dropout`.
-    """
-
-    steps: Annotated[StrictInt, Field(ge=1)] = 5
-    prediction_dropout: Rate = 0.1
-    state_dropout: Rate | None = None
-    memory_dropout: Rate | None = None
 
 
 class TaskSpec(Section):
@@ -122,7 +109,7 @@ class TaskSpec(Section):
     score_range: tuple[StrictFloat, StrictFloat] | None = None
     ranking: RankingSettings | None = None
     metrics: tuple[MetricName, ...] = ()
-    head: Literal["linear", "san"] = "linear"
+    head: HeadName = "linear"
     san: SANSettings | None = None
     dropout: Rate = 0.1
     loss_weight: Annotated[StrictFloat, Field(gt=0)] = 1.0
@@ -170,10 +157,7 @@ class TaskSpec(Section):
     def _check_answers(self) -> None:
         if not self.metrics:
             raise ValueError("metrics must name at least one")
-        if self.head not in self.kind.heads:
-            raise ValueError(f"head {self.head} is not for {self.kind} tasks")
-        if self.san is not None and self.head != "san":
-            raise ValueError(f"the section san goes with head: san, not head: {self.head}")
+        HEADS[self.head].check(self)
         if wrong := [m for m in self.metrics if m not in self.kind.metrics]:
             raise ValueError(f"metric {wrong[0]!r} does not fit a {self.kind} task")
         if self.ranking is not None and not self.kind.by_query:

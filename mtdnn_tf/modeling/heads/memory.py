@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from keras import KerasTensor, ops
+from keras import KerasTensor, layers, ops
 
 from mtdnn_tf.modeling.owners import attend_to_own, token_owners
+
+
+class WordsHead(layers.Layer):
+    """A head that is called as `SANHead` is, with the words of examples instead of their vectors."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from keras import KerasTensor, layers, ops
 
 from mtdnn_tf.modeling.attention import MASKED
 from mtdnn_tf.modeling.dropout import dropout
-from mtdnn_tf.modeling.heads.memory import memories_of_texts
+from mtdnn_tf.modeling.heads.memory import WordsHead, memories_of_texts
 
 
 @keras.saving.register_keras_serializable(package="mtdnn_tf")
-class SANHead(layers.Layer):
+class SANHead(WordsHead):
     """Reads the first text again and again with the second in mind, and answers each time.
 
     arXiv 1901.11504, Eqs 3 and 4, with M^p the words of the first text (premise) and M^h those of

@@ -35,7 +35,6 @@ class Classification(Kind):
 
     def __init__(self, name: str, texts: int) -> None:
         self.name, self.texts = name, texts
-        self.heads = ("linear", "san") if texts == 2 else ("linear",)
 
     def check(self, task: TaskSpec) -> None:
         """See `Kind`."""

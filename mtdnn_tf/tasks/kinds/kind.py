@@ -47,14 +47,12 @@ class Kind(ABC):
     Attributes:
         name: What configs call it.
         texts: How many texts an example has, 1 or 2.
-        heads: Names of the heads that fit.
         has_classes: Whether the head gives a logit for each of the spec's labels.
         by_query: Whether examples with one first text belong together, as a query's candidates.
     """
 
     name: str
     texts: int
-    heads: tuple[str, ...] = ("linear",)
     has_classes = False
     by_query = False
 
