@@ -1,5 +1,6 @@
 """Token stores on disk: flat arrays, with a description that has their shapes and hashes."""
 
+import errno
 import hashlib
 import shutil
 import uuid
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.data.uids import Uids
+from mtdnn_tf.files import replaced
 
 DESCRIPTION = "meta.json"
 _DTYPES = {
@@ -128,30 +130,21 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Where another process was first, its store stays: it is the same.
     """
-    partial = _beside(folder)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with replaced(folder) as partial:
+            partial.mkdir()
+            yield partial
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def remove_store(folder: Path) -> None:
     """Removes a store; another process never finds half of it."""
-    aside = _beside(folder)
+    aside = folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
     with suppress(OSError):  # Another process was first.
         folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _beside(folder: Path) -> Path:
-    """A name for what is no whole store; no other process or thread has the same."""
-    return folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex}")
 
 
 def read_store(folder: Path) -> TokenStore:

@@ -11,7 +11,6 @@ uids.npy        [examples] str
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from mtdnn_tf.data.ranges import ranges
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.files import write_atomically
+from mtdnn_tf.files import replaced, write_atomically
 from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
@@ -209,12 +208,5 @@ def positions_of(uids: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

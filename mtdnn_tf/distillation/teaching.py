@@ -21,7 +21,7 @@ from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
 from mtdnn_tf.evaluation.temperatures import fit_temperature
 from mtdnn_tf.experiment.distillation import DistillationSettings
 from mtdnn_tf.experiment.settings import Experiment
-from mtdnn_tf.files import write_atomically
+from mtdnn_tf.files import replaced, write_atomically
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.ensemble import (
     Member,
@@ -255,13 +255,10 @@ class Teaching:
         whole = {TARGET + name: self._gathered(values) for name, values in self._noted.items()}
         if not self._workers.is_chief:
             return
-        partial = self._file.with_name(f"partial-{self._file.name}")
         try:
-            with partial.open("wb") as file:
+            with replaced(self._file) as partial, partial.open("wb") as file:
                 np.savez(file, **whole)  # type: ignore[arg-type]
-            partial.replace(self._file)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise UserError(f"cannot write {self._file}: {error.strerror}") from error
 
     def _gathered(self, values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """An encoder written in the layout of the Hugging Face hub."""
 
 import json
-import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.files import replaced
 from mtdnn_tf.modeling import BertConfig, BertEncoder
 from mtdnn_tf.pretrained.config_file import CONFIG_FILE
 from mtdnn_tf.pretrained.huggingface import hf_name
@@ -46,19 +45,16 @@ def write_folder(
         for path, variable in variable_paths(encoder).items()
         if path not in leave_out
     }
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     try:
-        partial.mkdir(parents=True)
-        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-        vocab = "".join(piece + "\n" for piece in tokenizer.vocab)
-        (partial / "vocab.txt").write_text(vocab, encoding="utf-8", newline="\n")
-        _write_json(partial / CONFIG_FILE, encoder.config.to_hf_dict())
-        _write_json(partial / "tokenizer_config.json", _tokenizer(encoder.config, tokenizer))
-        partial.rename(output)
+        with replaced(output) as partial:
+            partial.mkdir()
+            save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+            vocab = "".join(piece + "\n" for piece in tokenizer.vocab)
+            (partial / "vocab.txt").write_text(vocab, encoding="utf-8", newline="\n")
+            _write_json(partial / CONFIG_FILE, encoder.config.to_hf_dict())
+            _write_json(partial / "tokenizer_config.json", _tokenizer(encoder.config, tokenizer))
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {getattr(error, 'strerror', error)}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return tuple(tensors)
 
 
