@@ -1,10 +1,14 @@
 """What all tests share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
+from harness.runs import NO_DROPOUT, NO_HEAD_DROPOUT, run
+from harness.servers import QUIET
+from harness.tasks import write_all_kinds
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained import resolve
@@ -47,3 +51,31 @@ def data_dir():
 def glue_dir(data_dir):
     """The folder of the GLUE files."""
     return data_dir / "glue"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, driven by Selenium."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in QUIET.split():
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="session")
+def one_replica(tmp_path_factory):
+    """The config of a run without dropout, and the run on one replica."""
+    folder = tmp_path_factory.mktemp("one")
+    path = write_all_kinds(folder, **NO_DROPOUT)
+    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}", *NO_HEAD_DROPOUT)
+    assert done.returncode == 0, done.stderr
+    return path, folder / "run"

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.training.weight_average import WeightAverage

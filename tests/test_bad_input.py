@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from harness.runs import error_line, run
+from harness.tasks import VOCAB, write_experiment
 from safetensors.numpy import load_file, save_file
-from tiny import VOCAB, error_line, run, write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment

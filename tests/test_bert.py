@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness.batches import TINY, packed, words
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -20,15 +21,6 @@ from mtdnn_tf.modeling.block import TransformerBlock
 from mtdnn_tf.modeling.dropout import dropout
 from mtdnn_tf.modeling.owners import attend_to_own
 
-TINY = BertConfig(
-    vocab_size=50,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=4,
-    intermediate_size=32,
-    max_position_embeddings=32,
-    initializer_range=0.5,  # Attention must matter for a wrong mask to be seen.
-)
 IDS = [[2, 7, 8, 9, 3], [2, 10, 3], [2, 11, 12, 13, 14, 15, 3]]
 
 
@@ -38,24 +30,6 @@ def encoder():
     encoder = BertEncoder(TINY)
     encoder.build()
     return encoder
-
-
-def packed(rows, length):
-    """Packs lists of examples, given row by row."""
-    names = ("token_ids", "type_ids", "position_ids", "example_ids")
-    batch = {name: np.zeros((len(rows), length), np.int32) for name in names}
-    first = []
-    for r, row in enumerate(rows):
-        at = 0
-        for number, ids in enumerate(row, 1):
-            slots = slice(at, at + len(ids))
-            batch["token_ids"][r, slots] = ids
-            batch["type_ids"][r, slots] = np.arange(len(ids)) > len(ids) // 2
-            batch["position_ids"][r, slots] = np.arange(len(ids))
-            batch["example_ids"][r, slots] = number
-            first.append(r * length + at)
-            at += len(ids)
-    return batch | {"first_slot": np.array(first, np.int32)}
 
 
 def alone(encoder, ids):
@@ -107,10 +81,6 @@ def test_packed_equals_alone(encoder, rows):
         flat = np.reshape(out["sequence"], (-1, 16))[first : first + len(ids)]
         np.testing.assert_allclose(flat, expected["sequence"][0], atol=1e-5)
         np.testing.assert_allclose(out["examples"][number], expected["examples"][0], atol=1e-5)
-
-
-def words(lengths):
-    return [[2, *range(5, 4 + length)] for length in lengths]
 
 
 ROWS = st.lists(st.lists(st.integers(2, 30), max_size=14), min_size=1, max_size=4)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from harness.runs import error_line, run
+from harness.tasks import SPECIALS, VOCAB, write_encoder, write_experiment
 from safetensors.numpy import load_file, save_file
-from tiny import SPECIALS, VOCAB, error_line, run, write_encoder, write_experiment
 
 from mtdnn_tf import pretrained
 from mtdnn_tf.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from tiny import error_line, run
+from harness.runs import error_line, run
 
 from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError

@@ -2,8 +2,8 @@ import contextlib
 
 import pytest
 import yaml
+from harness.tasks import write_tasks
 from pydantic import ValidationError, create_model
-from tiny import write_tasks
 
 from mtdnn_tf.data.cache import default_cache_dir
 from mtdnn_tf.errors import UserError

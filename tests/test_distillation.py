@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness.batches import candidate_store
 from hypothesis import strategies as st
 from scipy import special
-from test_ranking import candidate_store
 
 from mtdnn_tf.data.batch import BatchShape
 from mtdnn_tf.data.token_store import TokenStore

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import yaml
-from tiny import error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment

@@ -17,13 +17,13 @@ import pytest
 import tensorflow as tf
 import yaml
 from google.protobuf import text_format
+from harness.runs import error_line, peak_of, run
+from harness.tasks import add_answers, write_encoder, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-from test_ranking import add_answers
-from tiny import error_line, peak_of, run, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from tiny import error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from tiny import SPECIALS, VOCAB
+from harness.tasks import SPECIALS, VOCAB
 from transformers import AutoTokenizer, BertTokenizerFast
 
 from mtdnn_tf.errors import UserError

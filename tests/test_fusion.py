@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness.batches import TINY, packed, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
-from test_bert import TINY, packed, words
 
 from mtdnn_tf.modeling import BertEncoder, fusion
 from mtdnn_tf.modeling.attention import add_bias

@@ -11,9 +11,10 @@ import threading
 import numpy as np
 import pytest
 from absl import logging
+from harness.runs import error_line, run, some
+from harness.tasks import write_experiment
 from scipy import stats
 from sklearn import metrics as sk
-from tiny import error_line, run, some, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_serving import LOCAL, start
-from tiny import BAD, GOOD, sentence, write_encoder
+from harness.servers import LOCAL, start
+from harness.tasks import BAD, GOOD, sentence, write_encoder
 
 from mtdnn_tf.evaluation.progress import split_title
 from mtdnn_tf.submission.check import check_submission

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import error_line, run, some, write_experiment
+from harness.runs import error_line, run, some
+from harness.tasks import write_experiment
 
 from mtdnn_tf.modeling import BertConfig, BertEncoder, padded_inputs
 

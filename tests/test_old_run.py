@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import run
+from harness.runs import run
 
 import mtdnn_tf
 from mtdnn_tf.runs.directory import RunDirectory

@@ -3,31 +3,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.batches import store
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
 from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch, pack_window
-from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.experiment.sections import section_lengths
 
 ROW_LENGTHS = st.one_of(st.integers(24, 64), st.sampled_from([128, 200, 256, 512]))
 LENGTHS = st.lists(st.lists(st.integers(3, 24), min_size=1, max_size=40), min_size=1, max_size=3)
-
-
-def store(lengths, first_id=1):
-    """A store of examples whose tokens are all different."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    ids = np.arange(first_id, first_id + offsets[-1], dtype=np.int32)
-    return TokenStore(
-        token_ids=ids,
-        type_ids=ids % 2,
-        offsets=offsets,
-        labels=np.arange(len(lengths), dtype=np.float32),
-        uids=Uids.of(list(map(str, range(len(lengths))))),
-    )
 
 
 def pack(stores, rows, length, **kwargs):

@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import pytest
+from harness.batches import epochs_of, members, store
+from harness.tasks import write_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_packing import store
-from tiny import write_tasks
 
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.errors import UserError
@@ -38,19 +38,6 @@ def make_plan(tmp_path_factory):
         return TrainingPlan(experiment, stores, replicas)
 
     return make
-
-
-def members(batch):
-    real = batch["index"] >= 0
-    return list(zip(batch["task"][real].tolist(), batch["index"][real].tolist(), strict=True))
-
-
-def epochs_of(plan):
-    """The examples of each epoch, through the batches themselves."""
-    batches = list(plan.batches(0))
-    per_step = plan.replicas
-    ends = [0, *(plan.epoch_ends * per_step)]
-    return [[m for batch in batches[a:b] for m in members(batch)] for a, b in pairwise(ends)]
 
 
 @settings(deadline=None, max_examples=20)

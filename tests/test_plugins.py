@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  Its ops are in the exported graph.
 import yaml
-from tiny import error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.experiment.samplers import SAMPLERS

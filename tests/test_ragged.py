@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness.runs import peak_of
+from harness.tasks import ANSWERS, BAD, GOOD, sentence, write_experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ranking import ANSWERS
-from tiny import BAD, GOOD, peak_of, sentence, write_experiment
 
 from mtdnn_tf.evaluation.ragged import RaggedModel, RaggedRunner
 from mtdnn_tf.experiment.file import load_experiment

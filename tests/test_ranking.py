@@ -1,17 +1,18 @@
 """Ranking tasks: a query's candidates stay together, share a loss, and are ordered by relevance."""
 
 import json
-import random
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from harness.batches import candidate_store, plain_store
+from harness.runs import run
+from harness.tasks import ANSWERS, write_answers, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score
-from tiny import BAD, GOOD, run, sentence, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.data.batch import BatchShape, build_batch, example_weights
@@ -19,8 +20,6 @@ from mtdnn_tf.data.mixture import in_file_order
 from mtdnn_tf.data.packing import pack_epoch
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import read_split
-from mtdnn_tf.data.token_store import TokenStore
-from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.baseline import majority_baseline
 from mtdnn_tf.evaluation.losses import example_losses, task_sums
@@ -28,13 +27,6 @@ from mtdnn_tf.experiment.file import build_experiment
 from mtdnn_tf.tasks import builtin_tasks, resolve_task
 from mtdnn_tf.tasks.metrics import compute, ranks
 
-ANSWERS = {
-    "kind": "ranking",
-    "fields": ["question", "answer"],
-    "labels": ["wrong", "right"],
-    "metrics": ["mrr", "accuracy_at_1"],
-    "splits": {"train": {"file": "train.tsv"}, "dev": {"file": "dev.tsv"}},
-}
 LISTS = {**ANSWERS, "splits": {"train": {"file": "train.jsonl", "candidate_lists": True}}}
 
 
@@ -183,25 +175,6 @@ def test_qnli_gives_the_questions_that_have_both_labels(split, queries, rows, gl
 
 
 # --- batches ---
-
-
-def candidate_store(sizes, rng, shortest=3, longest=9):
-    lengths = rng.integers(shortest, longest, sum(sizes))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    labels = np.concatenate([np.eye(1, size, dtype=np.float32)[0] for size in sizes])
-    return TokenStore(
-        token_ids=np.arange(1, offsets[-1] + 1, dtype=np.int32),
-        type_ids=np.zeros(offsets[-1], np.int32),
-        offsets=offsets,
-        labels=labels,
-        uids=Uids.of(list(map(str, range(len(lengths))))),
-        groups=np.repeat(np.arange(len(sizes)), sizes).astype(np.int32),
-    )
-
-
-def plain_store(count, rng):
-    store = candidate_store([1] * count, rng)
-    return TokenStore(store.token_ids, store.type_ids, store.offsets, store.labels, store.uids)
 
 
 SIZES = st.lists(st.integers(2, 5), min_size=1, max_size=30)
@@ -386,30 +359,6 @@ def test_ranking_metrics_by_hand():
 
 
 # --- the whole way ---
-
-
-def add_answers(path):
-    """Adds the task `answers` to a config that `write_experiment` wrote."""
-    for split, count in (("train", 40), ("dev", 20)):
-        write_answers(path.parent / "data", f"answers_{split}.jsonl", count, seed=count)
-    splits = {s: {"file": f"answers_{s}.jsonl", "candidate_lists": True} for s in ("train", "dev")}
-    tree = yaml.safe_load(path.read_text())
-    tree["tasks"]["answers"] = {**ANSWERS, "splits": splits}
-    path.write_text(yaml.safe_dump(tree))
-
-
-def write_answers(folder, name, queries, seed):
-    rng = random.Random(seed)
-    rows = []
-    for _ in range(queries):
-        good = rng.random() < 0.5
-        texts = [sentence(rng, BAD if good else GOOD) for _ in range(rng.choice([1, 2, 3]))]
-        position = rng.randrange(len(texts) + 1)
-        texts.insert(position, sentence(rng, GOOD if good else BAD))
-        question = sentence(rng, GOOD if good else BAD)
-        rows.append({"question": question, "answer": texts, "label": position})
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return rows
 
 
 @pytest.fixture(scope="module")

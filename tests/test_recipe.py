@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from tiny import run, write_experiment
+from harness.runs import run
+from harness.tasks import write_experiment
 
 from mtdnn_tf.data.splits import open_split, open_train
 from mtdnn_tf.data.token_store import TokenStore

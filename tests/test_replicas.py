@@ -2,12 +2,16 @@
 
 import json
 
-import numpy as np
 import pytest
-import tensorflow as tf
-from test_ranking import add_answers
-from test_resume import KILLER, assert_equal_runs
-from tiny import error_line, run, write_experiment
+from harness.kills import KILLER, assert_equal_runs
+from harness.runs import (
+    NO_DROPOUT,
+    NO_HEAD_DROPOUT,
+    assert_same_steps,
+    error_line,
+    run,
+)
+from harness.tasks import write_all_kinds, write_experiment
 
 DROPOUT = """
 import keras, numpy as np, tensorflow as tf
@@ -28,63 +32,9 @@ np.testing.assert_array_equal(first, alone)
 assert (first != second).any()
 """
 TWO = "--devices=CPU:0,CPU:1"
-NO_DROPOUT = {
-    "encoder": {"hidden_dropout": 0.0, "attention_dropout": 0.0},
-    "batch": {"rows": 4, "length": 64},
-    "training": {"epochs": 2, "clip_norm": 0.3, "learning_rate": 0.001, "average_decay": 0.9},
-}
-NO_HEAD_DROPOUT = [f"--set=tasks.{name}.dropout=0" for name in ("mood", "same", "near", "answers")]
 # Without the sigmoid the bias of a ranking head has no gradient, and Adam makes much of rounding errors.
 NO_HEAD_DROPOUT += ["--set=tasks.same.head=san", "--set=tasks.answers.ranking.activation=sigmoid"]
 NO_HEAD_DROPOUT += ['--set=tasks.same.san={"steps": 2, "prediction_dropout": 0}']
-
-
-def write_all_kinds(folder, **sections):
-    """A config with a task of every kind: classification, by a SAN head too, similarity, ranking."""
-    path = write_experiment(folder, **sections)
-    add_answers(path)
-    return path
-
-
-def records(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def assert_same_steps(one, two, clip_norm=0.3, ranking_bias_atol=1e-5):
-    """Two runs had the same losses at each loop of steps, and end with the same model."""
-    first, second = records(one), records(two)
-    assert len(first) == len(second) > 5
-    assert [r["step"] for r in first if r["kind"] == "train"][-1] >= 20
-    norms = [record["gradient_norm"] for record in first if record["kind"] == "train"]
-    assert min(norms) > clip_norm, "clipping must be active, or this test shows little"
-    for a, b in zip(first, second, strict=True):
-        assert a["step"] == b["step"]
-        if a["kind"] == "train":
-            assert a["examples"] == b["examples"]
-            assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-            assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
-    paths = [tf.train.latest_checkpoint(str(run / "checkpoints/last")) for run in (one, two)]
-    names = [
-        name
-        for name, _ in tf.train.list_variables(paths[0])
-        if name.startswith(("model/", "average/"))
-    ]
-    assert len(names) > 60
-    for name in names:
-        values = [tf.train.load_variable(p, name) for p in paths]
-        atol = ranking_bias_atol if "head_answers" in name and "bias" in name else 1e-5
-        np.testing.assert_allclose(*values, atol=atol, err_msg=name)
-
-
-@pytest.fixture(scope="module")
-def one_replica(tmp_path_factory):
-    """The config of a run without dropout, and the run on one replica."""
-    folder = tmp_path_factory.mktemp("one")
-    path = write_all_kinds(folder, **NO_DROPOUT)
-    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}", *NO_HEAD_DROPOUT)
-    assert done.returncode == 0, done.stderr
-    return path, folder / "run"
 
 
 def test_one_replica_equals_two(one_replica, tmp_path):

@@ -12,13 +12,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import yaml
+from harness.runs import error_line, run
+from harness.tasks import add_answers, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
-from test_ranking import add_answers
-from test_serving import browser  # noqa: F401 - a fixture
-from tiny import error_line, run, write_experiment
 
 from mtdnn_tf.data.sources import content_hash
 from mtdnn_tf.errors import UserError
@@ -336,7 +335,7 @@ def test_broken_records_are_told(content, message, trained, tmp_path):
 
 @pytest.mark.parametrize("width", [380, 1400])
 @pytest.mark.parametrize("tasks", [1, 10])
-def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, browser, tmp_path):  # noqa: F811
+def test_it_fits_narrow_and_wide_windows(width, tasks, experiment, trained, browser, tmp_path):
     """With one task and with ten; tables and pictures scroll by themselves."""
     copy = tmp_path / "copy"
     shutil.copytree(trained[0], copy)

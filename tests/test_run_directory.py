@@ -5,7 +5,7 @@ import shlex
 import sys
 
 import pytest
-from tiny import write_experiment
+from harness.tasks import write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment

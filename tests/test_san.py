@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 import torch
 import yaml
-from test_mtdnn_model import TINY as SMALLER
-from tiny import run, some, write_experiment
+from harness.runs import run, some
+from harness.tasks import write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.modeling import (
+    BertConfig,
     SANHead,
     build_mtdnn,
     encoder_of,
@@ -343,7 +344,15 @@ def test_config_round_trip():
     ]
 
 
-TINY = SMALLER.model_copy(update={"max_position_embeddings": 32, "initializer_range": 0.3})
+TINY = BertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=32,
+    initializer_range=0.3,
+)
 
 
 def pair_task(name, **fields):

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from harness.runs import error_line, run
+from harness.tasks import write_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import error_line, run, write_tasks
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment import saved as saved_config

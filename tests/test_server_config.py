@@ -2,8 +2,8 @@
 
 import pytest
 from google.protobuf import text_format
+from harness.runs import error_line, run
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tiny import error_line, run
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.serving.config.messages import BatchingParameters, MonitoringConfig, SSLConfig

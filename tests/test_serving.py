@@ -6,10 +6,7 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -17,10 +14,11 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from selenium import webdriver
+from harness.runs import error_line, run
+from harness.servers import LOCAL, free_port, start
+from harness.tasks import write_experiment
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from tiny import error_line, run, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.errors import UserError
@@ -52,49 +50,6 @@ def models(workdir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(workdir):
     return mtdnn_tf.load(workdir)
-
-
-@dataclass
-class Served:
-    """A server process and where it listens."""
-
-    process: subprocess.Popen
-    grpc: str
-    rest: str
-    codes: list[int]  # That REST answered with until the model was there.
-
-    def client(self, transport="grpc", model="tiny", **kwargs):
-        return Client(getattr(self, transport), model, **kwargs)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def start(command, log):
-    """Starts a server of the model `tiny` on free ports and waits until it answers."""
-    ports = free_port(), free_port()
-    flags = [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
-    with log.open("w") as output:
-        process = subprocess.Popen([*command, *flags], stdout=output, stderr=output)
-    served = Served(process, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", [])
-    for _ in range(2400):
-        assert process.poll() is None, log.read_text()
-        try:
-            answer = requests.get(f"{served.rest}/v1/models/tiny", timeout=60)
-            served.codes.append(answer.status_code)
-            answer.raise_for_status()
-        except requests.RequestException:
-            time.sleep(0.05)
-        else:
-            return served
-    process.kill()
-    process.wait()
-    raise AssertionError(log.read_text())
-
-
-LOCAL = [sys.executable, "-m", "mtdnn_tf.binaries.serve"]
 
 
 @pytest.fixture(scope="module", params=["local_server", "tensorflow_model_server"])
@@ -496,26 +451,6 @@ def test_a_server_that_cannot_start_says_why(flags, message, tmp_path):
         done = run("serve", *(flag.format(**names) for flag in flags))
     assert done.returncode == 1
     assert error_line(done).startswith("error: " + message.format(**names))
-
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# Chromium talks to its maker unless it is told not to.
-QUIET = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
-QUIET += " disable-component-update disable-sync"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in QUIET.split():
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Page:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from tiny import write_experiment
+from harness.tasks import write_experiment
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment

@@ -4,7 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from test_packing import store as token_store
+from harness.batches import store as token_store
 
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.distillation import soft_targets

@@ -5,31 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness.tasks import task_with
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtdnn_tf.data.sources import available_splits, read_split, split_paths
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.tasks import builtin_tasks, resolve_task
+from mtdnn_tf.tasks import builtin_tasks
 
 DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[1] / "../shared/data"))
-
-
-def task_with(split, columns=None, **changes):
-    """A task of pairs whose split `split` has the file `rows.tsv` (or `file`)."""
-    layout_keys = ("file", "header", "column_count", "on_bad_row", "optional")
-    layout = {key: changes.pop(key) for key in layout_keys if key in changes}
-    return resolve_task(
-        "own",
-        {
-            "kind": "pair_classification",
-            "fields": ["a", "b"],
-            "labels": ["no", "yes"],
-            "metrics": ["accuracy"],
-            **changes,
-            "splits": {split: {"file": "rows.tsv", "columns": columns or {}, **layout}},
-        },
-    )
 
 
 PAIRS = task_with("train")

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from absl import logging
-from tiny import VOCAB, run, write_tasks
+from harness.runs import run
+from harness.tasks import VOCAB, write_tasks
 
 from mtdnn_tf.data import store as store_module
 from mtdnn_tf.data.cache import entries

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import tensorflow as tf
-from tiny import error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import write_experiment
 
 from mtdnn_tf.distribution.cluster import parse_tf_config
 from mtdnn_tf.distribution.strategy import build_strategy, slurm_cluster

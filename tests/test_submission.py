@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
+from harness.runs import error_line, run
+from harness.servers import LOCAL, start
+from harness.tasks import BAD, GOOD, sentence, write_encoder, write_tasks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_serving import LOCAL, start
-from tiny import BAD, GOOD, error_line, run, sentence, write_encoder, write_tasks
 
 import mtdnn_tf
 from mtdnn_tf.data.sources import read_split

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_ranking import candidate_store, plain_store
+from harness.batches import candidate_store, plain_store
 
 from mtdnn_tf.data.splits import drawn_items
 from mtdnn_tf.errors import UserError

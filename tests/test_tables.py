@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from test_sources import task_with
+from harness.tasks import task_with
 
 from mtdnn_tf.data import tables
 from mtdnn_tf.data.sources import SplitReader, read_split

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_resume import KILLER, TERMINATOR, assert_equal_runs
-from tiny import GOOD, error_line, numbers, run, sentence, some, write_encoder, write_experiment
+from harness.kills import KILLER, TERMINATOR, assert_equal_runs
+from harness.runs import error_line, numbers, run, some
+from harness.tasks import GOOD, sentence, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.runs.directory import RunDirectory

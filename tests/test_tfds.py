@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import yaml
-from tiny import VOCAB, error_line, run, write_experiment
+from harness.runs import error_line, run
+from harness.tasks import VOCAB, write_experiment
 
 from mtdnn_tf.data.sources import available_splits, read_split
 from mtdnn_tf.data.store import open_store

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow as tf
+from harness.runs import run
+from harness.tasks import write_experiment
 from tensorflow.python.framework.config import is_op_determinism_enabled
-from tiny import run, write_experiment
 
 from mtdnn_tf.distribution.signals import Interrupted
 from mtdnn_tf.experiment.file import load_experiment

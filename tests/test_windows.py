@@ -6,11 +6,10 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness.batches import epochs_of, members
+from harness.tasks import BAD, GOOD, NOUNS, VOCAB, add_answers, write_experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plan import epochs_of, members
-from test_ranking import add_answers
-from tiny import BAD, GOOD, NOUNS, VOCAB, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.data.plan import TrainingPlan

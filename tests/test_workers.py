@@ -10,14 +10,9 @@ import sys
 import time
 
 import pytest
-from test_replicas import (
-    NO_HEAD_DROPOUT,
-    assert_same_steps,
-    one_replica,  # noqa: F401 - a fixture
-    records,
-)
-from test_resume import KILLER, TERMINATOR, assert_equal_runs
-from tiny import run, write_experiment
+from harness.kills import KILLER, TERMINATOR, assert_equal_runs
+from harness.runs import NO_HEAD_DROPOUT, assert_same_steps, records, run
+from harness.tasks import write_experiment
 
 # Stands in for `mtdnn-train` on a host whose pretrained folder has other weights.
 OTHER_WEIGHTS = """
@@ -115,7 +110,7 @@ def unbroken(experiment, tmp_path_factory):
     return folder / "run", workers
 
 
-def test_one_replica_equals_two_workers(one_replica, tmp_path):  # noqa: F811
+def test_one_replica_equals_two_workers(one_replica, tmp_path):
     path, one = one_replica
     flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}", *NO_HEAD_DROPOUT]
     assert_done(run_workers(tmp_path / "log", *flags))

@@ -1,26 +1,28 @@
-"""A tiny encoder and tiny tasks, so that tests can run the whole system in seconds."""
+"""Tiny encoders and tasks, and experiments of them."""
 
-import atexit
 import json
-import multiprocessing
-import os
 import random
-import runpy
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from mtdnn_tf.tasks import resolve_task
+
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
 GOOD = "bright calm clever fresh gentle happy lively neat sunny warm".split()
+
+
 BAD = "broken cold cruel dull foul grim harsh ruined sad sour".split()
+
+
 NOUNS = "boat clock door field garden hat lamp road song tower".split()
+
+
 VOCAB = [*SPECIALS, *GOOD, *BAD, *NOUNS, *"the a is was and not very .".split()]
 
 
@@ -176,93 +178,58 @@ def write_experiment(folder: Path, *, examples: int = 48, **sections: dict) -> P
     return path
 
 
-def run(
-    module: str,
-    *arguments: object,
-    script: str | None = None,
-    env: dict[str, str] | None = None,
-    cwd: Path | None = None,
-) -> subprocess.CompletedProcess:
-    """Runs a command by its name, or a script, and returns what came of it.
-
-    The process is forked from one that has imported TensorFlow, which saves seconds each time.
-    """
-    command = ["-c" if script else f"mtdnn_tf.binaries.{module}", *map(str, arguments)]
-    if module in ("train", "distill"):
-        command.insert(1, "--noreport")  # It takes seconds, and tests/test_report.py looks at it.
-    with tempfile.TemporaryDirectory() as folder:
-        streams = [str(Path(folder) / name) for name in ("out", "err")]
-        life = (command, script, env or {}, cwd, streams)
-        process = FORK_SERVER.Process(target=in_fork, args=life)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # As the binaries do, before the import.
-            process.start()
-        process.join(SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, SECONDS)
-        out, err = (Path(stream).read_text() for stream in streams)
-    return subprocess.CompletedProcess(command, process.exitcode, out, err)
+ANSWERS = {
+    "kind": "ranking",
+    "fields": ["question", "answer"],
+    "labels": ["wrong", "right"],
+    "metrics": ["mrr", "accuracy_at_1"],
+    "splits": {"train": {"file": "train.tsv"}, "dev": {"file": "dev.tsv"}},
+}
 
 
-SECONDS = 300  # Most that a process may take.
-FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload(["tiny", "mtdnn_tf.recipes.results"])
+def add_answers(path):
+    """Adds the task `answers` to a config that `write_experiment` wrote."""
+    for split, count in (("train", 40), ("dev", 20)):
+        write_answers(path.parent / "data", f"answers_{split}.jsonl", count, seed=count)
+    splits = {s: {"file": f"answers_{s}.jsonl", "candidate_lists": True} for s in ("train", "dev")}
+    tree = yaml.safe_load(path.read_text())
+    tree["tasks"]["answers"] = {**ANSWERS, "splits": splits}
+    path.write_text(yaml.safe_dump(tree))
 
 
-def in_fork(
-    command: list[str],
-    script: str | None,
-    environment: dict[str, str],
-    cwd: Path | None,
-    streams: list[str],
-) -> None:
-    """The life of a forked process: what `python -m` or `python -c` would do."""
-    for descriptor, stream in enumerate(streams, start=1):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.environ.update(environment)
-    if cwd:
-        os.chdir(cwd)
-    sys.argv = command
-    try:
-        if script:
-            exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
-        else:
-            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()
+def write_answers(folder, name, queries, seed):
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(queries):
+        good = rng.random() < 0.5
+        texts = [sentence(rng, BAD if good else GOOD) for _ in range(rng.choice([1, 2, 3]))]
+        position = rng.randrange(len(texts) + 1)
+        texts.insert(position, sentence(rng, GOOD if good else BAD))
+        question = sentence(rng, GOOD if good else BAD)
+        rows.append({"question": question, "answer": texts, "label": position})
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
 
 
-def some(cases: Sequence[object], *chosen: object) -> list[object]:
-    """Cases of a test: `make test` runs the chosen ones, `make check-long` the others."""
-    return [c if c in chosen else pytest.param(c, marks=pytest.mark.long) for c in cases]
+def write_all_kinds(folder, **sections):
+    """A config with a task of every kind: classification, by a SAN head too, similarity, ranking."""
+    path = write_experiment(folder, **sections)
+    add_answers(path)
+    return path
 
 
-def peak_of(act: Callable[[], object]) -> int:
-    """Most bytes that the process has more while `act` runs than before."""
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        pytest.skip("Linux alone tells the peak of a part of a process's life")
-
-    def size(name: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-
-    before = size("VmRSS")
-    reset.write_text("5")
-    act()
-    return size("VmHWM") - before
-
-
-def error_line(done: subprocess.CompletedProcess) -> str:
-    """The one line that a binary ended with, after whatever it logged: no traceback, no second error."""
-    assert "Traceback" not in done.stderr, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert lines == done.stderr.splitlines()[-1:], done.stderr
-    return lines[0]
-
-
-def numbers(record: dict) -> dict:
-    """A record of metrics.jsonl without what depends on the clock."""
-    return {k: v for k, v in record.items() if k not in ("seconds", "examples_per_second")}
+def task_with(split, columns=None, **changes):
+    """A task of pairs whose split `split` has the file `rows.tsv` (or `file`)."""
+    layout_keys = ("file", "header", "column_count", "on_bad_row", "optional")
+    layout = {key: changes.pop(key) for key in layout_keys if key in changes}
+    return resolve_task(
+        "own",
+        {
+            "kind": "pair_classification",
+            "fields": ["a", "b"],
+            "labels": ["no", "yes"],
+            "metrics": ["accuracy"],
+            **changes,
+            "splits": {split: {"file": "rows.tsv", "columns": columns or {}, **layout}},
+        },
+    )
