@@ -147,15 +147,14 @@ def write_tasks(folder: Path, train: int = 96, dev: int = 32, seed: int = 0) -> 
     }
 
 
-def write_experiment(folder: Path, *, examples: int = 48, **sections: dict) -> Path:
+def write_experiment(folder: Path, **sections: dict) -> Path:
     """Writes an encoder, data and a config into `folder`; returns the config's path.
 
-    `examples` are those of a task to train on; dev splits have a third. Keyword arguments are merged
-    into the config's sections.
+    Keyword arguments are merged into the config's sections.
     """
     encoder = write_encoder(folder / "encoder")
     config = {
-        "tasks": write_tasks(folder / "data", examples, examples // 3),
+        "tasks": write_tasks(folder / "data"),
         "encoder": {"pretrained": str(encoder)},
         "data": {
             "max_length": 24,
