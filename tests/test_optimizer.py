@@ -1,4 +1,4 @@
-"""The fused optimizers against Keras' own."""
+"""The fused optimizers against Keras' own, and their names."""
 
 import keras
 import numpy as np
@@ -32,3 +32,14 @@ def test_updates_are_those_of_keras(name, plain):
     for mine, theirs, began in zip(*ends, first.values(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
         assert np.abs(mine - began).min() > 0.001
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "adamw"}, {"precision": "mixed_float16"}])
+def test_a_second_training_of_a_process_has_the_variables_of_the_first(settings):
+    chosen = TrainingSettings(learning_rate=0.05, **settings)
+    paths = []
+    for _ in range(2):
+        optimizer = build_optimizer(chosen, learning_rate_schedule(chosen, 20))
+        optimizer.build([keras.Variable(1.0, name="kernel")])
+        paths.append([variable.path for variable in optimizer.variables])
+    assert paths[0] == paths[1]

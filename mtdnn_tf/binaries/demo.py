@@ -98,7 +98,6 @@ def _teachers(folder: Path) -> list[Path]:
 
 def _train(folder: Path, data_dir: Path, stop: "Stop") -> None:
     """Trains the first run, the teachers and the student, whatever of it is not done yet."""
-    import keras
     import tensorflow as tf
 
     from mtdnn_tf.distillation.labelling import label
@@ -107,7 +106,6 @@ def _train(folder: Path, data_dir: Path, stop: "Stop") -> None:
 
     def stage(what: str, experiment: "Experiment", workdir: Path) -> None:
         print(f"\n{what}")
-        keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
         train(experiment, workdir, stop=stop)
 
     run = folder / "run"

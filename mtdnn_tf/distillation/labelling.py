@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -48,7 +47,6 @@ def label(
     tasks = {task.name: task for task in experiment.heads}
     total = 0
     for run in settings.runs:
-        keras.backend.clear_session()
         fingerprint = teacher_fingerprint(run, settings.checkpoint)
         taught = {n: tasks[n] for n, runs in settings.teachers.items() if run in runs}
         with strategy.scope():

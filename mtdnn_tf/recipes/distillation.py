@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -136,7 +135,6 @@ class RecipeRun:
             logging.info("%s is trained already", workdir)
             return
         logging.info("training %s", workdir)
-        keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
         train(experiment, workdir, self._strategy, self._stop)
 
     def score(self, variant: int, task: str) -> float:
@@ -176,7 +174,6 @@ class RecipeRun:
         answers = []
         for run in fingerprints:
             leave_if_told(self._stop, f"all that is done is in {self.workdir}")
-            keras.backend.clear_session()
             with self._strategy.scope():
                 member, loaded = load_member(run, settings.checkpoint)
                 model = build_ensemble([member], {task: spec}, {task: [0]}, of_logits=[task])

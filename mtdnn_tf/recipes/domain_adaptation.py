@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -132,7 +131,6 @@ class DomainAdaptation:
                 "training": experiment.training.model_copy(update={"seed": seed}),
             }
         )
-        keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
         train(experiment, workdir, self._strategy, stop)
         directory = RunDirectory(workdir)
         last = directory.metrics.read("dev")[-1]

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 from absl import logging
 
@@ -111,7 +110,6 @@ class FineTuning:
             UserError: See `dry_run`.
         """
         for task in self._tasks:
-            keras.backend.clear_session()
             built = dry_run(single_task(self._experiment, task.name), self._strategy)
             yield f"fine-tuning for {task.name}: {built}"
 
@@ -127,7 +125,6 @@ class FineTuning:
         """
         for task in self._tasks:
             logging.info("fine-tuning for %s in %s", task.name, self._workdir / task.name)
-            keras.backend.clear_session()  # Names of variables begin anew, as in a new process.
             experiment = single_task(self._experiment, task.name)
             train(experiment, self._workdir / task.name, self._strategy, stop)
         report = self._compare(stop)
@@ -144,7 +141,6 @@ class FineTuning:
         for task in self._tasks:
             for metrics, run in ((before, self._experiment.init.run), (after, None)):
                 leave_if_told(stop, f"all copies are trained in {self._workdir}")
-                keras.backend.clear_session()  # Not in the scope, which would be lost with it.
                 with self._strategy.scope():
                     loaded = load(run or self._workdir / task.name)
                 if task.name not in loaded.tasks:

@@ -153,14 +153,20 @@ def build_optimizer(
     encoder's. Under `mixed_float16` it comes in Keras' `LossScaleOptimizer`. Clipping is the
     trainer's: it has to come after gradients are summed over replicas.
     """
-    make: Any = {"adamax": HeadsFasterAdamax, "adamw": HeadsFasterAdamW}[settings.optimizer]
+    # Checkpoints go by the names; Keras' own count the optimizers of the process.
+    makers: dict[str, tuple[Any, str]] = {
+        "adamax": (HeadsFasterAdamax, "heads_faster_adamax"),
+        "adamw": (HeadsFasterAdamW, "heads_faster_adam_w"),
+    }
+    make, name = makers[settings.optimizer]
     head_rate = settings.head_learning_rate or settings.learning_rate
     optimizer = make(
         schedule,
         weight_decay=settings.weight_decay,
         head_factor=head_rate / settings.learning_rate,
+        name=name,
     )
     optimizer.exclude_from_weight_decay(var_names=NO_WEIGHT_DECAY)
     if settings.precision == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(optimizer)
+        return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
     return optimizer
