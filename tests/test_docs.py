@@ -126,11 +126,11 @@ SHORTENED = {
 }
 RUN_PAGES = ("README.md", "docs/serving.md", "docs/performance.md")
 NOT_RUN = {  # Those of other pages are of hours, of several devices, or of runs that are not there.
-    "mtdnn-distill": "takes hours; tests/test_recipe.py carries out a small recipe",
-    "uncased_L-12_H-768_A-12": "Google's; tests/test_checkpoint_formats.py writes such files",
+    "mtdnn-distill": "takes hours; tests/recipes/test_recipe.py carries out a small recipe",
+    "uncased_L-12_H-768_A-12": "Google's; tests/pretrained/test_checkpoint_formats.py writes such files",
     "benchmarks/load.py": "tests/test_long.py runs it",
     "benchmarks/serving.py": "needs the extra [bench]",
-    "--canary=2": "needs a second version; tests/test_server_config.py has it",
+    "--canary=2": "needs a second version; tests/serving/test_server_config.py has it",
     "benchmarks/training.py": "needs the extra [bench]",
     "benchmarks/pipeline.py": "tests/test_long.py runs it",
     "--parts=5": "takes a quarter of an hour; a shorter one is run",

@@ -29,7 +29,9 @@ def run(
     """
     command = ["-c" if script else f"mtdnn_tf.binaries.{module}", *map(str, arguments)]
     if module in ("train", "distill"):
-        command.insert(1, "--noreport")  # It takes seconds, and tests/test_report.py looks at it.
+        command.insert(
+            1, "--noreport"
+        )  # It takes seconds, and tests/reporting/test_report.py looks at it.
     with tempfile.TemporaryDirectory() as folder:
         streams = [str(Path(folder) / name) for name in ("out", "err")]
         life = (command, script, env or {}, cwd, streams)

@@ -22,7 +22,7 @@ from mtdnn_tf.tasks.kinds import KINDS
 from mtdnn_tf.tasks.kinds.similarity import Similarity
 from mtdnn_tf.tasks.metrics import METRICS
 
-PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text()
 SPEC = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
 PLUGINS = "--plugins=my_plugin"
 REGISTRIES = (KINDS, HEADS, METRICS, SAMPLERS)

@@ -8,7 +8,7 @@ from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.recipes.distillation_file import is_recipe, load_recipe
 from mtdnn_tf.validation.yaml_file import read_yaml
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

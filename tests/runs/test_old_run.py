@@ -1,4 +1,4 @@
-"""A run of the first version, which every later one reads: tests/data/old_run.
+"""A run of the first version, which every later one reads: tests/runs/old_run.
 
 It was stopped after 8 of its 10 steps. Never write it anew; what a later version leaves can be put
 beside it.
@@ -15,7 +15,7 @@ from harness.runs import run
 import mtdnn_tf
 from mtdnn_tf.runs.directory import RunDirectory
 
-OLD = Path(__file__).parent / "data/old_run"
+OLD = Path(__file__).parent / "old_run"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from transformers import BertTokenizerFast
 
 from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
-DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[2] / "../shared/data"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 HARD = [

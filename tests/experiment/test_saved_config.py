@@ -1,6 +1,6 @@
 """The config of a run: it rebuilds its experiment, in this version and in later ones.
 
-tests/data/old_names is of the first version, which took names and files that are refused by now.
+tests/experiment/old_names is of the first version, which took names and files that are refused by now.
 """
 
 import shutil
@@ -21,7 +21,7 @@ from mtdnn_tf.tasks.registry import builtin_tasks
 from mtdnn_tf.validation.yaml_file import read_yaml, yaml_text
 
 DATA = {"data_dir": "data"}
-OLD = Path(__file__).parent / "data/old_names"
+OLD = Path(__file__).parent / "old_names"
 
 
 def saved(tree, folder):

@@ -13,7 +13,7 @@ from mtdnn_tf.data.sources import available_splits, read_split, split_paths
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tasks import builtin_tasks
 
-DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[1] / "../shared/data"))
+DATA_DIR = Path(os.environ.get("MTDNN_DATA_DIR", Path(__file__).parents[2] / "../shared/data"))
 
 
 PAIRS = task_with("train")

@@ -15,7 +15,7 @@ from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.prediction_files import deliver
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BINARIES = (
     *("train", "evaluate", "predict", "finetune", "distill", "export", "report", "demo", "cache"),
     *("ask", "serve", "server_config", "submit", "convert", "adapt"),
