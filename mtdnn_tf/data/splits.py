@@ -15,7 +15,7 @@ from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.settings import DataSettings, Fold, Subset
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 Source = tuple[TaskSpec, str, TokenStore]  # A task, one of its splits, and the split's examples.
 
@@ -62,7 +62,7 @@ def open_split(
     task: TaskSpec,
     split: str,
     settings: DataSettings,
-    tokenizer: BertTokenizer,
+    tokenizer: Tokenizer,
     choices: Sequence[Choice] = (),
 ) -> TokenStore:
     """Opens one split, or a part of it, tokenised now if it was not yet; see `open_store`.
@@ -83,7 +83,7 @@ def open_split(
 
 
 def open_dev(
-    tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: BertTokenizer
+    tasks: Iterable[TaskSpec], settings: DataSettings, tokenizer: Tokenizer
 ) -> list[Source]:
     """Opens the dev splits of tasks; an optional one that is not there is left out with a warning.
 
@@ -101,7 +101,7 @@ def open_dev(
 def open_run_data(
     tasks: Iterable[TaskSpec],
     settings: DataSettings,
-    tokenizer: BertTokenizer,
+    tokenizer: Tokenizer,
     taught: Collection[str] = (),
 ) -> RunData:
     """Opens the train and dev splits of tasks.
@@ -125,7 +125,7 @@ def open_run_data(
     return RunData(train, open_dev(tasks, settings, tokenizer), unlabelled)
 
 
-def open_train(task: TaskSpec, settings: DataSettings, tokenizer: BertTokenizer) -> TokenStore:
+def open_train(task: TaskSpec, settings: DataSettings, tokenizer: Tokenizer) -> TokenStore:
     """Opens a task's train split, or the part of it that `data.folds` and `data.subsets` ask for.
 
     Raises:

@@ -26,7 +26,7 @@ from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.settings import limit_of
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer, Encode
+from mtdnn_tf.tokenizers.tokenizer import Encode, Tokenizer
 
 FORMAT = 2  # Part of the key, which runs note: raise it when how text is read changes.
 _CHUNK = 16384
@@ -48,7 +48,7 @@ class _Tokens(NamedTuple):
 
 
 def tokenize_rows(
-    task: TaskSpec, rows: Rows, tokenizer: BertTokenizer, encode: Encode | None = None
+    task: TaskSpec, rows: Rows, tokenizer: Tokenizer, encode: Encode | None = None
 ) -> TokenStore:
     """Tokenises rows in memory.
 
@@ -80,7 +80,7 @@ def tokenize_rows(
     )
 
 
-def tell_cut(name: str, store: TokenStore, tokenizer: BertTokenizer) -> None:
+def tell_cut(name: str, store: TokenStore, tokenizer: Tokenizer) -> None:
     """Warns of texts that are cut; says nothing where none is."""
     cut = store.cut
     if cut.cut:
@@ -116,7 +116,7 @@ def open_store(
     task: TaskSpec,
     split: str,
     data_dir: Path,
-    tokenizer: BertTokenizer,
+    tokenizer: Tokenizer,
     cache_dir: Path,
     on_bad_row: OnBadRow = "error",
     tfds_dir: Path | None = None,
@@ -182,7 +182,7 @@ class _Making(NamedTuple):
 
     task: TaskSpec
     split: str
-    tokenizer: BertTokenizer
+    tokenizer: Tokenizer
     cache_dir: Path
     reader: Callable[[], SplitReader]
     file_states: Callable[[], FileStates]

@@ -13,7 +13,7 @@ from mtdnn_tf.evaluation.temperatures import fit_temperature
 from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 
 def cache_dir_of(experiment: Experiment, directory: RunDirectory) -> Path:
@@ -38,7 +38,7 @@ class CachedTeachers:
         self,
         experiment: Experiment,
         directory: RunDirectory,
-        tokenizer: BertTokenizer,
+        tokenizer: Tokenizer,
         data: RunData,
     ) -> None:
         self._experiment, self._settings = experiment, experiment.distillation

@@ -29,7 +29,7 @@ from mtdnn_tf.runs.ensemble import (
     check_same_tokens,
     load_member,
 )
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 TARGET = "teacher/"  # What the names of the teachers' logits in a batch begin with.
 STORED_FILE, TEACHERS_FILE = "soft_targets.npz", "teachers.json"
@@ -76,7 +76,7 @@ class Teaching:
         experiment: Experiment,
         directory: RunDirectory,
         student: keras.Model,
-        tokenizer: BertTokenizer,
+        tokenizer: Tokenizer,
         data: RunData,
         strategy: tf.distribute.Strategy,
         total_steps: int,

@@ -173,7 +173,7 @@ class DataSettings(Section):
 
     @property
     def cutting(self) -> dict[str, Any]:
-        """How a tokenizer cuts texts: arguments of `BertTokenizer`."""
+        """How a tokenizer cuts texts: arguments of `Tokenizer`."""
         return self.model_dump(include=set(CUTTING))
 
 

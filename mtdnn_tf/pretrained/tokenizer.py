@@ -10,6 +10,8 @@ from mtdnn_tf.pretrained.config_file import read_json
 from mtdnn_tf.pretrained.formats import format_of
 from mtdnn_tf.pretrained.source import hub_snapshot
 from mtdnn_tf.pretrained.tokenizer_files import TokenizerFiles, read_tokenizer_files
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
+from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class FolderTokenizer:
     vocab: tuple[str, ...]
     settings: dict[str, Any]
     notes: tuple[str, ...]
+
+    def make(self, **cutting: Any) -> Tokenizer:
+        """The tokenizer itself; `cutting` is what else `BertTokenizer` takes."""
+        return BertTokenizer(self.vocab, **self.settings, **cutting)
 
 
 def read_tokenizer(folder: str | Path, lower_case: bool | None = None) -> FolderTokenizer:

@@ -10,17 +10,17 @@ from safetensors.numpy import save_file
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.files import replaced
-from mtdnn_tf.modeling import BertConfig, BertEncoder
+from mtdnn_tf.modeling import BertEncoder
 from mtdnn_tf.pretrained.config_file import CONFIG_FILE
 from mtdnn_tf.pretrained.huggingface import hf_name
 from mtdnn_tf.pretrained.weights import variable_paths
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 
 def write_folder(
     output: Path,
     encoder: BertEncoder,
-    tokenizer: BertTokenizer,
+    tokenizer: Tokenizer,
     leave_out: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Writes a folder that `transformers.BertModel` and `BertTokenizerFast` load.
@@ -49,10 +49,11 @@ def write_folder(
         with replaced(output) as partial:
             partial.mkdir()
             save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-            vocab = "".join(piece + "\n" for piece in tokenizer.vocab)
-            (partial / "vocab.txt").write_text(vocab, encoding="utf-8", newline="\n")
-            _write_json(partial / CONFIG_FILE, encoder.config.to_hf_dict())
-            _write_json(partial / "tokenizer_config.json", _tokenizer(encoder.config, tokenizer))
+            config = encoder.config.to_hf_dict()
+            files = tokenizer.hugging_face_files(encoder.config.max_position_embeddings)
+            files[CONFIG_FILE] = json.dumps(config, indent=2) + "\n"
+            for name, content in files.items():
+                (partial / name).write_text(content, encoding="utf-8", newline="\n")
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {output}: {getattr(error, 'strerror', error)}") from error
     return tuple(tensors)
@@ -71,18 +72,3 @@ def check_absent(output: Path) -> None:
 def _stored(path: str, value: np.ndarray) -> np.ndarray:
     """A variable's value as transformers stores it: kernels are `[out, in]`, contiguous."""
     return np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
-
-
-def _tokenizer(config: BertConfig, tokenizer: BertTokenizer) -> dict[str, object]:
-    """What `tokenizer_config.json` says."""
-    return {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": tokenizer.lower_case,
-        "strip_accents": tokenizer.strip_accents,
-        "tokenize_chinese_chars": tokenizer.tokenize_chinese_chars,
-        "model_max_length": config.max_position_embeddings,
-    }
-
-
-def _write_json(path: Path, values: dict[str, object]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ from mtdnn_tf.pretrained.weights import POOLER
 from mtdnn_tf.pretrained.writer import check_absent, write_folder
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.loading import load
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ def _convert_run(
     directory: RunDirectory, output: Path, lower_case: bool | None, checkpoint: str
 ) -> Conversion:
     run = load(directory.path, checkpoint)
-    if lower_case not in (None, run.tokenizer.lower_case):
+    trained = run.tokenizer.settings.get("lower_case")
+    if lower_case not in (None, trained):
         raise UserError(
-            f"{directory.path} was trained with lower_case {run.tokenizer.lower_case}; "
-            "leave --lower_case out"
+            f"{directory.path} was trained with lower_case {trained}; leave --lower_case out"
         )
     written = write_folder(output, encoder_of(run.model), run.tokenizer)
     return Conversion(directory.path, written, ())
@@ -68,9 +67,8 @@ def _convert_run(
 
 def _convert_folder(folder: Path, output: Path, lower_case: bool | None) -> Conversion:
     found = pretrained.read_tokenizer(folder, lower_case)
-    tokenizer = BertTokenizer(found.vocab, **found.settings)
     encoder = BertEncoder(pretrained.load_config(folder))
     report = pretrained.load_encoder_weights(encoder, folder)
     leave_out = POOLER if report.missing else ()
-    written = write_folder(output, encoder, tokenizer, leave_out)
+    written = write_folder(output, encoder, found.make(), leave_out)
     return Conversion(folder, written, report.unused + report.unexpected)

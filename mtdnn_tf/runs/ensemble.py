@@ -16,7 +16,7 @@ from mtdnn_tf.experiment.settings import CUTTING, Precision
 from mtdnn_tf.modeling import input_shapes
 from mtdnn_tf.runs.loading import MTDNN, load
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 # What two tasks of the same name must share for their predictions to be averaged.
 SHARED_FIELDS = ("kind", "score_range", "ranking")
@@ -260,17 +260,15 @@ def load_ensemble(
     return MTDNN(model, experiment, first.tokenizer, ragged=RaggedEnsemble(model, members))
 
 
-def check_same_tokens(
-    name: str, here: BertTokenizer, other_name: str, there: BertTokenizer
-) -> None:
+def check_same_tokens(name: str, here: Tokenizer, other_name: str, there: Tokenizer) -> None:
     """Checks that two runs see a text as the same word pieces.
 
     Raises:
         UserError: They don't.
     """
     ours, theirs = here.settings, there.settings
-    differ = [key for key in ours if ours[key] != theirs[key]]
-    if here.vocab != there.vocab or set(differ) - set(CUTTING):
+    differ = [key for key in ours if ours[key] != theirs.get(key)]
+    if (here.name, here.vocab) != (there.name, there.vocab) or set(differ) - set(CUTTING):
         reason = "another vocabulary"
     elif differ:
         key = differ[0]

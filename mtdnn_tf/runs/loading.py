@@ -25,7 +25,8 @@ from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.runs.checkpoints import Checkpoints
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.saved import load_tokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 Texts = Sequence[str] | Sequence[tuple[str, ...]]
 
@@ -46,7 +47,7 @@ class MTDNN:
         self,
         model: keras.Model,
         experiment: Experiment,
-        tokenizer: BertTokenizer,
+        tokenizer: Tokenizer,
         checkpoint: Path | None = None,
         ragged: Ragged | None = None,
     ) -> None:
@@ -172,7 +173,7 @@ def load(
     directory = RunDirectory(workdir)
     experiment = directory.read_experiment()
     config = load_config(directory.encoder)
-    tokenizer = BertTokenizer.load(directory.path)
+    tokenizer = load_tokenizer(directory.path)
     model = build_mtdnn(
         config,
         experiment.heads,

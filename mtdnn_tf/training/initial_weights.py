@@ -15,7 +15,8 @@ from mtdnn_tf.modeling import BertConfig, Pooling, encoder_of, heads_of
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.loading import load
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.saved import load_tokenizer
+from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 
 # What makes two heads the same: their outputs mean the same, and their variables are alike.
 HEAD_FIELDS = ("kind", "labels", "head", "score_range")
@@ -36,7 +37,7 @@ class Start:
     """
 
     config: BertConfig
-    tokenizer: BertTokenizer
+    tokenizer: Tokenizer
     pooling: Pooling
     notes: tuple[str, ...]
     source: Callable[[], dict[str, Any]]
@@ -61,7 +62,7 @@ def _from_pretrained(experiment: Experiment, folder: Path) -> Start:
     _check_positions(experiment, config, folder)
     _check_segments(experiment, config, folder)
     found = pretrained.read_tokenizer(folder, experiment.encoder.lower_case)
-    tokenizer = BertTokenizer(found.vocab, **found.settings, **experiment.data.cutting)
+    tokenizer = found.make(**experiment.data.cutting)
     pooling, evidence = experiment.encoder.pooling, "encoder.pooling"
     if pooling == "auto":
         pooling, evidence = pretrained.find_pooling(folder)
@@ -97,14 +98,15 @@ def _from_run(experiment: Experiment, directory: RunDirectory) -> Start:
             f"encoder.pooling is {experiment.encoder.pooling}, but {pooling} in the "
             f"run {directory.path} that this one starts from"
         )
-    tokenizer = BertTokenizer.load(directory.path)
-    if experiment.encoder.lower_case not in (None, tokenizer.lower_case):
+    tokenizer = load_tokenizer(directory.path)
+    lower_case = tokenizer.settings.get("lower_case")
+    if experiment.encoder.lower_case not in (None, lower_case):
         raise UserError(
-            f"encoder.lower_case is {experiment.encoder.lower_case}, but {tokenizer.lower_case} in "
+            f"encoder.lower_case is {experiment.encoder.lower_case}, but {lower_case} in "
             f"the run {directory.path} that this one starts from"
         )
     heads = _heads_taken(experiment, before, directory.path)
-    tokenizer = BertTokenizer(tokenizer.vocab, **tokenizer.settings | experiment.data.cutting)
+    tokenizer = tokenizer.cut_by(**experiment.data.cutting)
 
     def fill(model: keras.Model) -> str:
         source = load(directory.path, experiment.init.checkpoint)

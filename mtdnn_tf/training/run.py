@@ -18,7 +18,7 @@ from mtdnn_tf.modeling import build_mtdnn, encoder_of
 from mtdnn_tf.pretrained import load_config
 from mtdnn_tf.runs.checkpoints import Checkpoints
 from mtdnn_tf.runs.directory import RunDirectory, fixed_settings
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.saved import load_tokenizer
 from mtdnn_tf.training.initial_weights import find_start
 from mtdnn_tf.training.optimizer import build_optimizer, learning_rate_schedule
 from mtdnn_tf.training.setup import (
@@ -79,7 +79,7 @@ class TrainingRun:
         else:
             directory.check_same(experiment)
             config = load_config(directory.encoder)
-            self._tokenizer = BertTokenizer.load(directory.path)
+            self._tokenizer = load_tokenizer(directory.path)
             pooling = directory.read_experiment().encoder.settled_pooling
         self.experiment = experiment = experiment.with_pooling(pooling)
         self.data = workers.chief_first(

@@ -19,7 +19,7 @@ from mtdnn_tf.recipes.distillation_file import load_recipe
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
+from mtdnn_tf.tokenizers.saved import load_tokenizer
 
 ONE_TEACHER = {"variants": [{}], "tasks": ["same"], "keep": 1}
 
@@ -148,7 +148,7 @@ def test_cross_fitted_teachers_label_only_what_they_did_not_see(tmp_path):
     student = RunDirectory(tmp_path / "kd/student/seed_0")
     experiment = student.read_experiment()
     assert experiment.distillation.cross_fitted
-    tokenizer = BertTokenizer.load(student.path)
+    tokenizer = load_tokenizer(student.path)
     task = experiment.tasks["same"]
     whole = open_split(task, "train", experiment.data, tokenizer)
     labelled_by = []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.tokenizers.cutting import longest_first
+from mtdnn_tf.tokenizers.saved import load_tokenizer
 from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -215,7 +216,7 @@ def test_saves_and_loads(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "run")
     tokenizer.save(tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"vocab.txt", "tokenizer.json"}
-    loaded = BertTokenizer.load(tmp_path / "run")
+    loaded = load_tokenizer(tmp_path / "run")
     assert loaded.fingerprint == tokenizer.fingerprint
     assert (loaded.vocab, loaded.lower_case, loaded.max_length) == (tuple(VOCAB), True, 8)
 
@@ -225,7 +226,7 @@ def test_every_setting_survives_saving(tmp_path):
     settings |= {"max_length": 9, "truncation": "head_tail", "windows": 3}
     tokenizer = BertTokenizer(VOCAB, **settings)
     tokenizer.save(tmp_path)
-    loaded = BertTokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert loaded.settings == settings
     assert loaded.fingerprint == tokenizer.fingerprint
 
@@ -235,7 +236,7 @@ def test_runs_older_than_a_setting_load_as_they_were(lower_case, tmp_path):
     BertTokenizer(VOCAB).save(tmp_path)
     settings = {"lower_case": lower_case, "max_length": 8}
     (tmp_path / "tokenizer.json").write_text(json.dumps(settings))
-    loaded = BertTokenizer.load(tmp_path)
+    loaded = load_tokenizer(tmp_path)
     assert (loaded.strip_accents, loaded.tokenize_chinese_chars) == (lower_case, True)
     assert loaded.truncation == "longest_first"
     parts = [1, VOCAB, lower_case, 8]  # What was hashed then: their data is taken up again.
@@ -245,7 +246,7 @@ def test_runs_older_than_a_setting_load_as_they_were(lower_case, tmp_path):
 def test_line_separators_within_pieces_survive(tmp_path):
     tokenizer = BertTokenizer([*SPECIAL, "a\u2028b", "\x85", "\x1d"])
     tokenizer.save(tmp_path)
-    assert BertTokenizer.load(tmp_path).vocab == tokenizer.vocab
+    assert load_tokenizer(tmp_path).vocab == tokenizer.vocab
 
 
 def test_windows_line_ends(tmp_path):
@@ -306,15 +307,16 @@ def test_unusable_vocabulary_file(tmp_path):
         '{"lower_case": 1, "max_length": 8}',
         '{"lower": true}',
         '{"lower_case": true, "max_length": 8, "strip_accents": null}',
+        '{"tokenizer": "sentencepiece", "lower_case": true, "max_length": 8}',
     ],
 )
 def test_unusable_settings(tmp_path, text):
     with pytest.raises(UserError, match=r"tokenizer.json: can't read"):
-        BertTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     BertTokenizer(VOCAB).save(tmp_path)
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(UserError, match=r"tokenizer.json: .*expected"):
-        BertTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_max_length_too_short():

@@ -11,7 +11,7 @@ from mtdnn_tf.modeling import BertEncoder, average_windows, encoder_of
 from mtdnn_tf.runs.loading import MTDNN
 from mtdnn_tf.tasks.names import ENCODE, MIXED, TOGETHER, TOKENS
 from mtdnn_tf.tasks.spec import TaskSpec
-from mtdnn_tf.tokenizers.wordpiece import Encoded
+from mtdnn_tf.tokenizers.tokenizer import Encoded
 
 Outputs = dict[str, tf.Tensor]
 TEXTS = ("sentence1", "sentence2")
