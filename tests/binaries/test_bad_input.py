@@ -27,7 +27,7 @@ def change_tensors(folder, change):
 
 
 def drop_last_layer(tensors):
-    return {k: v for k, v in tensors.items() if not k.startswith("encoder.layer.1.")}
+    return {k: v for k, v in tensors.items() if not k.startswith("encoder.layer.0.")}
 
 
 def narrow(tensors):
@@ -69,7 +69,7 @@ MISTAKES = {
     "weights of another size": (
         lambda f: change_tensors(f / "encoder", narrow), ["pooler.dense.weight", "[8, 8]", "[16, 16]"]),
     "weights that lack a layer": (
-        lambda f: change_tensors(f / "encoder", drop_last_layer), ["encoder.layer.1."]),
+        lambda f: change_tensors(f / "encoder", drop_last_layer), ["encoder.layer.0."]),
     "weights that are no safetensors file": (
         lambda f: (f / "encoder/model.safetensors").write_bytes(b"junk"), ["model.safetensors"]),
     "an encoder config that is not JSON": (

@@ -127,7 +127,7 @@ def google_tensors(hugging_face):
 def both(tmp_path_factory):
     """A Hugging Face folder, and one of Google's with the same weights."""
     root = tmp_path_factory.mktemp("both")
-    theirs, google = write_encoder(root / "hf"), root / "uncased_L-2_H-16_A-2"
+    theirs, google = write_encoder(root / "hf", layers=2), root / "uncased_L-2_H-16_A-2"
     write_vocab(google)
     config = json.loads((theirs / "config.json").read_text())
     del config["model_type"], config["layer_norm_eps"]
