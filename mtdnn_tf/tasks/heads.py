@@ -77,7 +77,7 @@ class SAN(Head):
     def check(self, task: TaskSpec) -> None:
         """See `Head`; its answers are log probabilities of classes."""
         if task.kind.texts != 2 or not task.kind.has_classes:
-            raise ValueError(f"head {self.name} is not for {task.kind} tasks")
+            raise ValueError(f"head {self.name} is for pair_classification tasks, not {task.kind}")
 
     def settings(self, task: TaskSpec) -> dict[str, Any]:
         """See `Head`."""

@@ -480,7 +480,7 @@ def test_xla_compiles_the_training_step():
             {"head": "san", "san": {"prediction_dropout": 1}},
             "san.prediction_dropout: should",
         ),
-        ("mnli", {"head": "sam"}, "head: should be 'linear' or 'san', not 'sam'"),
+        ("mnli", {"head": "sam"}, "head: no head is called 'sam'; did you mean 'san'"),
         ("ax", {"head": "san"}, "a task with predict_with has no head of its own"),
         ("ax", {"san": {}}, "a task with predict_with has no san of its own"),
     ],

@@ -145,8 +145,8 @@ def test_every_example_is_counted_once(evaluated):
 def test_probabilities_sum_to_one_and_the_label_is_the_likeliest(evaluated):
     for row in read(evaluated[1] / "mood_dev.tsv"):
         chances = {name: float(row[f"probability_{name}"]) for name in ("bad", "good")}
-        assert sum(chances.values()) == pytest.approx(1)
-        assert row["label"] == max(chances, key=chances.get)
+        assert sum(chances.values()) == pytest.approx(1, abs=2e-6)  # Of six digits each.
+        assert chances[row["label"]] == max(chances.values())
 
 
 def test_one_task_can_be_evaluated_alone(trained):
