@@ -233,9 +233,11 @@ def test_of_a_small_part_no_more_is_tokenised_and_it_is_that_of_the_whole(
     )
     choices = [lambda size: np.arange(0, size, 2), lambda size: np.arange(1, size, 3)]
     encoded = []
-    encode = BertTokenizer.encode
+    encode = store_module._encode
     monkeypatch.setattr(
-        BertTokenizer, "encode", lambda self, *t: encoded.append(len(t[0])) or encode(self, *t)
+        store_module,
+        "_encode",
+        lambda by, texts: encoded.append(len(texts[0])) or encode(by, texts),
     )
     part = open_store(task, "train", tmp_path, tokenizer, tmp_path / "a", choices=choices)
     assert sum(encoded) == len(part) < 3 * len(QUERIES) / 2
