@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from harness.runs import error_line, run
-from harness.tasks import VOCAB, write_experiment
+from harness.tasks import OFTEN, VOCAB, write_experiment
 from safetensors.numpy import load_file, save_file
 
 from mtdnn_tf.errors import UserError
@@ -148,15 +148,30 @@ def test_a_folder_that_is_no_run_is_refused(binary, tmp_path):
     assert error_line(done) == (f"error: {tmp_path} is not a run directory: it has no config.yaml")
 
 
-def test_a_workdir_of_another_config_or_of_other_data_is_refused(tmp_path):
-    path = write_experiment(tmp_path, training={"epochs": 1})
-    flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
-    assert run("train", *flags).returncode == 0
-    other = run("train", *flags, "--set=training.seed=5")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with an experiment and the run of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = write_experiment(folder, training={"epochs": 1})
+    done = run("train", f"--config={path}", f"--workdir={folder / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def again(trained, tmp_path):
+    """The flags that train again in a copy of the run."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    return [f"--config={trained / 'experiment.yaml'}", f"--workdir={tmp_path / 'run'}"]
+
+
+def test_a_workdir_of_another_config_or_of_other_data_is_refused(again, trained, tmp_path):
+    other = run("train", *again, "--set=training.seed=5")
     assert other.returncode == 1
     assert "training.seed is 0 there and 5 now" in error_line(other)
+    shutil.copytree(trained / "data", tmp_path / "data")
     edit(tmp_path / "data/mood_train.tsv", lambda t: t + "a fine day\t1\n")
-    changed = run("train", *flags)
+    changed = run("train", *again, f"--data_dir={tmp_path / 'data'}")
     assert changed.returncode == 1
     assert "the examples of mood/train are not those" in error_line(changed)
 
@@ -230,7 +245,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_loses_nothing(small_disk, tmp_path):
-    path = write_experiment(tmp_path, training={"keep_checkpoints": 50})
+    path = write_experiment(tmp_path, training=OFTEN | {"keep_checkpoints": 50})
     flags = [f"--config={path}", f"--workdir={small_disk / 'run'}"]
     done = run("train", *flags)
     assert done.returncode == 1, done.stderr
@@ -250,22 +265,16 @@ def test_a_full_disk_loses_nothing(small_disk, tmp_path):
     assert "going on from step" in again.stdout
 
 
-def test_a_run_directory_without_its_checkpoints_is_refused(tmp_path):
-    path = write_experiment(tmp_path, training={"epochs": 1})
-    flags = [f"--config={path}", f"--workdir={tmp_path / 'run'}"]
-    assert run("train", *flags).returncode == 0
+def test_a_run_directory_without_its_checkpoints_is_refused(again, tmp_path):
     shutil.rmtree(tmp_path / "run/checkpoints")
-    done = run("train", *flags)
+    done = run("train", *again)
     assert done.returncode == 1
     assert "no checkpoint" in error_line(done)
 
 
-def test_a_broken_record_of_metrics_is_one_line(tmp_path):
-    path = write_experiment(tmp_path, training={"epochs": 1})
-    flags = [f"--workdir={tmp_path / 'run'}"]
-    assert run("train", f"--config={path}", *flags).returncode == 0
+def test_a_broken_record_of_metrics_is_one_line(again, tmp_path):
     edit(tmp_path / "run/metrics.jsonl", lambda text: text.replace("{", "", 1))
-    done = run("report", *flags)
+    done = run("report", again[1])
     assert done.returncode == 1
     assert f"cannot read {tmp_path / 'run/metrics.jsonl'}" in error_line(done)
 
@@ -279,10 +288,8 @@ def test_a_loss_that_is_no_number_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(tmp_path):
-    path = write_experiment(tmp_path, training={"epochs": 1})
+def test_a_config_in_a_run_directory_that_was_edited_lists_what_does_not_fit(again, tmp_path):
     workdir = tmp_path / "run"
-    assert run("train", f"--config={path}", f"--workdir={workdir}").returncode == 0
     tree = yaml.safe_load((workdir / "config.yaml").read_text())
     tree["tasks"]["other"] = tree["tasks"].pop("mood") | {"name": "other"}
     (workdir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False) + "# The end.\n")

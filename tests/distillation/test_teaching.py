@@ -10,7 +10,7 @@ import pytest
 import yaml
 from harness.kills import KILLER, TERMINATOR, assert_equal_runs
 from harness.runs import error_line, numbers, run, some
-from harness.tasks import GOOD, sentence, write_encoder, write_experiment
+from harness.tasks import GOOD, OFTEN, sentence, write_encoder, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.runs.directory import RunDirectory
@@ -20,7 +20,7 @@ LABEL_ONLY = ["--label_only", "--set=distillation.cache_dir=/nowhere"]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp("distillation"))
+    return write_experiment(tmp_path_factory.mktemp("distillation"), training=OFTEN)
 
 
 @pytest.fixture(scope="module")

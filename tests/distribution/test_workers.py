@@ -12,7 +12,7 @@ import time
 import pytest
 from harness.kills import KILLER, TERMINATOR, assert_equal_runs
 from harness.runs import NO_HEAD_DROPOUT, assert_same_steps, records, run
-from harness.tasks import write_experiment
+from harness.tasks import OFTEN, write_experiment
 
 # Stands in for `mtdnn-train` on a host whose pretrained folder has other weights.
 OTHER_WEIGHTS = """
@@ -98,7 +98,7 @@ def assert_done(workers):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp("experiment"))
+    return write_experiment(tmp_path_factory.mktemp("experiment"), training=OFTEN)
 
 
 @pytest.fixture(scope="module")

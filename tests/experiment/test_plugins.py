@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  Its ops are in the exported graph.
 import yaml
 from harness.runs import error_line, run
-from harness.tasks import write_experiment
+from harness.tasks import OFTEN, write_experiment
 
 import mtdnn_tf
 from mtdnn_tf.experiment.samplers import SAMPLERS
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 4
     (folder / "my_plugin.py").write_text("\n".join(blocks))
-    tree = yaml.safe_load(write_experiment(folder).read_text())
+    tree = yaml.safe_load(write_experiment(folder, training=OFTEN).read_text())
     tree["tasks"] = SPEC["tasks"] | {"mood": tree["tasks"]["mood"]}
     tree["mixture"] = SPEC["mixture"]
     (folder / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

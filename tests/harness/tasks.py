@@ -147,6 +147,10 @@ def write_tasks(folder: Path, train: int = 96, dev: int = 32, seed: int = 0) -> 
     }
 
 
+# Of `training`: what makes moments to be killed at.
+OFTEN = {"steps_per_loop": 3, "checkpoint_every_steps": 6}
+
+
 def write_experiment(folder: Path, **sections: dict) -> Path:
     """Writes an encoder, data and a config into `folder`; returns the config's path.
 
@@ -166,8 +170,6 @@ def write_experiment(folder: Path, **sections: dict) -> Path:
             "epochs": 2,
             "learning_rate": 0.003,
             "loss_reduction": "task",
-            "steps_per_loop": 3,
-            "checkpoint_every_steps": 6,
         },
     }
     for section, values in sections.items():

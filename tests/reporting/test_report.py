@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from harness.runs import error_line, run
-from harness.tasks import add_answers, write_experiment
+from harness.tasks import OFTEN, add_answers, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,7 +62,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    path = write_experiment(tmp_path_factory.mktemp("report"), batch={"rows": 4, "length": 96})
+    path = write_experiment(
+        tmp_path_factory.mktemp("report"), batch={"rows": 4, "length": 96}, training=OFTEN
+    )
     add_answers(path)
     return path
 

@@ -11,7 +11,7 @@ from harness.runs import (
     error_line,
     run,
 )
-from harness.tasks import write_all_kinds, write_experiment
+from harness.tasks import OFTEN, write_all_kinds, write_experiment
 
 DROPOUT = """
 import keras, numpy as np, tensorflow as tf
@@ -106,7 +106,7 @@ def test_each_replica_drops_other_entries_and_the_first_what_it_would_alone():
 
 @pytest.mark.long
 def test_two_replicas_resume_bit_equal(tmp_path):
-    path = write_experiment(tmp_path)
+    path = write_experiment(tmp_path, training=OFTEN)
     flags = [f"--config={path}", TWO]
     unbroken = run("train", *flags, f"--workdir={tmp_path / 'unbroken'}")
     assert unbroken.returncode == 0, unbroken.stderr

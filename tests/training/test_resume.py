@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from harness.kills import KILLER, TERMINATOR, assert_equal_runs, everything
 from harness.runs import error_line, run, some
-from harness.tasks import write_experiment
+from harness.tasks import OFTEN, write_experiment
 
 from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
 
@@ -49,7 +49,9 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    return write_experiment(tmp_path_factory.mktemp("experiment"), training={"average_decay": 0.9})
+    return write_experiment(
+        tmp_path_factory.mktemp("experiment"), training=OFTEN | {"average_decay": 0.9}
+    )
 
 
 @pytest.fixture(scope="module")

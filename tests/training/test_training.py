@@ -138,6 +138,6 @@ def test_bfloat16_trains_with_float32_variables(tmp_path):
     kernels = [
         kind for name, kind in kinds.items() if name.startswith("model/") and "kernel" in name
     ]
-    assert len(kernels) > 10
+    assert len(kernels) >= 10
     assert set(kernels) == {tf.float32}
     assert records(tmp_path / "run", "train")[0]["loss"]["mood"] < 2
