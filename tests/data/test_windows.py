@@ -1,12 +1,15 @@
 """Long texts read as several windows, from the tokenizer to the exported model."""
 
+import random
 from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from harness.batches import epochs_of, members
+from harness.runs import run
 from harness.tasks import BAD, GOOD, NOUNS, VOCAB, add_answers, write_experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from mtdnn_tf.data.store import open_store, tokenize_rows
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, ragged_inputs
+from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.ensemble import Member, RaggedEnsemble, build_ensemble
 from mtdnn_tf.runs.loading import MTDNN
 from mtdnn_tf.serving.export.signatures import ServedModel
@@ -315,3 +319,38 @@ def test_heads_that_read_words_and_rows_that_are_too_short_are_refused(config):
     with pytest.raises(UserError, match=r"length 35 is under data\.max_length 12 times data\.win"):
         load_experiment(config, ["batch.length=35"])
     assert load_experiment(config, ["batch.length=null"]).batch_length == 36
+
+
+# --- what it is for ---
+
+
+@pytest.mark.long
+def test_what_stands_at_the_end_is_learnt_by_windows_and_by_head_tail_alone(tmp_path):
+    path = write_experiment(
+        tmp_path,
+        data={"max_length": 12},
+        batch={"rows": 4, "length": 48},
+        training={"epochs": 8, "learning_rate": 0.01},
+    )
+    tree = yaml.safe_load(path.read_text())
+    tree["tasks"] = {"mood": tree["tasks"]["mood"]}
+    path.write_text(yaml.safe_dump(tree))
+    draw = random.Random(0)
+    for split, count in (("train", 192), ("dev", 96)):
+        lines = ["sentence\tlabel"]
+        for number in range(count):
+            before = draw.choices(NOUNS, k=draw.randint(16, 22))
+            lines.append(
+                f"{' '.join(before)} is {draw.choice((BAD, GOOD)[number % 2])}\t{number % 2}"
+            )
+        (tmp_path / f"data/mood_{split}.tsv").write_text("\n".join(lines) + "\n")
+    accuracy = {}
+    for reading in ("truncation=longest_first", "truncation=head_tail", "windows=3"):
+        workdir = tmp_path / reading
+        done = run("train", f"--config={path}", f"--workdir={workdir}", f"--set=data.{reading}")
+        assert done.returncode == 0, done.stderr
+        best = RunDirectory(workdir).best_dev()
+        accuracy[reading] = best["metrics"]["mood"]["dev"]["accuracy"]
+    cut, head_tail, windows = accuracy.values()
+    assert cut < 0.65
+    assert min(head_tail, windows) > 0.8
