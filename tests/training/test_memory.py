@@ -158,6 +158,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(experiment, tmp_path):
         tmp_path / "run",
         "training.precision=mixed_float16",
         "tasks.near.loss_weight=100000",
+        "training.steps_per_loop=3",
     )
     logged = [record for record in records(done) if record["kind"] == "train"]
     assert logged[0]["skipped_steps"] > 0
