@@ -74,12 +74,6 @@ class Classification(Kind):
 
         return tf.nn.log_softmax(logits / temperature)
 
-    def from_log_probabilities(
-        self, task: TaskSpec, chances: tf.Tensor, group: tf.Tensor | None, temperature: float
-    ) -> tf.Tensor:
-        """See `Kind`."""
-        return temperature * chances
-
     def answer(self, task: TaskSpec, logits: Any) -> dict[str, Any]:
         """See `Kind`."""
         from keras import ops

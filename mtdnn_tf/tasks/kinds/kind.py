@@ -134,8 +134,11 @@ class Kind(ABC):
     def from_log_probabilities(
         self, task: TaskSpec, chances: tf.Tensor, group: tf.Tensor | None, temperature: float
     ) -> tf.Tensor:
-        """Logits that stand for such probabilities: the inverse of `log_probabilities`."""
-        raise NotImplementedError(f"{self} has no probabilities")
+        """Logits that stand for such probabilities: the inverse of `log_probabilities`.
+
+        This one is that of a softmax.
+        """
+        return temperature * chances
 
     def of_items(self, losses: tf.Tensor, group: tf.Tensor, *, mean: bool) -> tf.Tensor:
         """Losses of examples as those of what counts once: itself, or the query of a candidate."""
