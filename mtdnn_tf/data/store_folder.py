@@ -135,7 +135,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
             partial.mkdir()
             yield partial
     except OSError as error:
-        taken = error.errno in (errno.EEXIST, errno.ENOTEMPTY) and str(error.filename2) == str(folder)
+        taken = error.errno in (errno.EEXIST, errno.ENOTEMPTY) and str(error.filename2) == str(
+            folder
+        )
         if not (taken and folder.is_dir()):
             raise
 
