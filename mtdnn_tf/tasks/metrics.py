@@ -19,10 +19,11 @@ class Metric:
         name: What configs call it.
         title: What tables call it.
         kinds: Names of the kinds of tasks that it fits.
-        function: Labels and predictions to the number, [examples] int64 for classes, else float64;
-            of a metric by query labels, scores and the query of each candidate to a number for each
-            query, whose mean is the metric.
-        of_classes: Whether labels and predictions are class ids.
+        function: Labels and predictions to the number, [examples] float64; of a metric of classes
+            their confusion matrix to the number; of a metric by query labels, scores and the query of
+            each candidate to a number for each query, whose mean is the metric.
+        of_classes: Whether labels and predictions are class ids and the confusion matrix says all:
+            [classes, classes] int64, a row for each label, a column for each prediction.
         by_query: Whether it is a mean over queries.
     """
 
@@ -34,33 +35,48 @@ class Metric:
     by_query: bool = False
 
 
-def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-    from sklearn.metrics import matthews_corrcoef
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """How often each class was predicted for each that is right: [classes, classes] int64, by label.
 
-    return matthews_corrcoef(labels, predictions)
+    Args:
+        labels: [n] class ids.
+        predictions: [n] class ids.
+    """
+    classes = 1 + max(labels.max(), predictions.max())
+    cells = np.bincount(labels * classes + predictions, minlength=classes**2)
+    return cells.reshape(classes, classes)
 
 
-def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return accuracy_score(labels, predictions)
+def _accuracy(counts: np.ndarray) -> float:
+    return counts.trace() / counts.sum()
 
 
-def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _matthews(counts: np.ndarray) -> float:
+    """Of any number of classes (Gorodkin, 2004)."""
+    counts = counts.astype(np.float64)  # Products of counts exceed 64 bits.
+    total, labels, predictions = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
+    covariance = counts.trace() * total - labels @ predictions
+    variances = (total**2 - labels @ labels) * (total**2 - predictions @ predictions)
+    return covariance / np.sqrt(variances) if variances else 0.0
+
+
+def _f1_of_classes(counts: np.ndarray) -> np.ndarray:
+    """Of each class that occurs in labels or predictions."""
+    either = counts.sum(axis=0) + counts.sum(axis=1)
+    return 2 * counts.diagonal()[either > 0] / either[either > 0]
+
+
+def _f1(counts: np.ndarray) -> float:
     """Of class 1; 0 without a label or prediction of it."""
-    from sklearn.metrics import f1_score
-
-    for name, values in (("labels", labels), ("predictions", predictions)):
-        if not np.isin(values, (0, 1)).all():
-            raise ValueError(f"f1: {name} are not all 0 or 1")
-    return f1_score(labels, predictions, pos_label=1, zero_division=0)
+    if len(counts) > 2:
+        raise ValueError("f1: labels and predictions are not all 0 or 1")
+    occurs = len(counts) == 2 and (counts[1].any() or counts[:, 1].any())
+    return _f1_of_classes(counts)[-1] if occurs else 0.0
 
 
-def _macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _macro_f1(counts: np.ndarray) -> float:
     """Mean over the classes that occur in labels or predictions."""
-    from sklearn.metrics import f1_score
-
-    return f1_score(labels, predictions, average="macro", zero_division=0)
+    return float(np.mean(_f1_of_classes(counts)))
 
 
 def _correlation(statistic: str) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -193,12 +209,13 @@ def compute(
     for name, values in (("labels", labels), ("predictions", predictions)):
         if not np.isfinite(values).all():
             raise ValueError(f"{metric}: {name} are not all finite numbers")
-        if found.of_classes and (values != np.floor(values)).any():
+        if found.of_classes and ((values != np.floor(values)) | (values < 0)).any():
             raise ValueError(f"{metric}: {name} are not all class ids")
     if found.by_query:
         return float(np.mean(of_queries(metric, labels, predictions, groups)))
     if found.of_classes:
-        labels, predictions = labels.astype(np.int64), predictions.astype(np.int64)
+        counts = confusion_matrix(labels.astype(np.int64), predictions.astype(np.int64))
+        return float(found.function(counts))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(found.function(labels, predictions))

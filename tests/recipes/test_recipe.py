@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from harness.runs import run
+from harness.runs import run, some
 from harness.tasks import write_experiment
 
 from mtdnn_tf.data.splits import open_split, open_train
@@ -21,6 +21,7 @@ from mtdnn_tf.tasks.metrics import compute
 from mtdnn_tf.tasks.spec import TaskSpec
 from mtdnn_tf.tokenizers.saved import load_tokenizer
 
+VARIANTS = [{"training.seed": 5}, {"training.seed": 6, "encoder.hidden_dropout": 0.3}]
 ONE_TEACHER = {"variants": [{}], "tasks": ["same"], "keep": 1}
 
 
@@ -28,7 +29,7 @@ def write_recipe(folder, **teachers):
     path = write_experiment(folder, training={"epochs": 1})
     tree = yaml.safe_load(path.read_text())
     tree["teachers"] = {
-        "variants": [{"training.seed": 5}, {"training.seed": 6, "encoder.hidden_dropout": 0.3}],
+        "variants": VARIANTS,
         "tasks": ["same"],
         "finetune": {"training.learning_rate": 0.001},
         "keep": 2,
@@ -48,10 +49,10 @@ def distill(config, workdir, *flags):
     return run("distill", f"--config={config}", f"--workdir={workdir}", *flags)
 
 
-@pytest.fixture(scope="module")
-def carried_out(tmp_path_factory):
+@pytest.fixture(scope="module", params=some([1, 2], 1), ids=["one teacher", "two teachers"])
+def carried_out(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
-    config = write_recipe(folder)
+    config = write_recipe(folder, variants=VARIANTS[: request.param], keep=request.param)
     done = distill(config, folder / "kd", "--report")
     assert done.returncode == 0, done.stderr
     return config, folder / "kd", done.stdout
@@ -67,8 +68,9 @@ def test_the_recipe_leaves_a_table_of_everything(carried_out):
     ]  # fmt: skip
     taught, untaught = by_metric["same", "accuracy"], by_metric["near", "pearson"]
     assert len(taught["single"]) == len(taught["student"]) == 1
-    assert set(taught["teachers"]) == {"0", "1"}
-    assert sorted(taught["kept"]) == [0, 1]
+    teachers = sorted(path.name for path in (workdir / "teachers").iterdir())
+    assert sorted(taught["teachers"]) == teachers
+    assert sorted(map(str, taught["kept"])) == teachers
     assert untaught["teachers"] == {}
     assert untaught["ensemble"] is None
     assert "gain" in printed
@@ -90,7 +92,7 @@ def test_the_table_has_what_the_runs_measured(carried_out):
         assert records[-1]["metrics"]["same"]["dev"]["accuracy"] == pytest.approx(value)
     done = run(
         "evaluate",
-        f"--workdir={workdir / 'teachers/0/same'},{workdir / 'teachers/1/same'}",
+        f"--workdir={','.join(map(str, sorted(workdir.glob('teachers/*/same'))))}",
         f"--output={workdir / 'ensemble.json'}",
     )
     assert done.returncode == 0, done.stderr
