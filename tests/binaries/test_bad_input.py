@@ -244,6 +244,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing(small_disk, tmp_path):
     path = write_experiment(tmp_path, training=OFTEN | {"keep_checkpoints": 50})
     flags = [f"--config={path}", f"--workdir={small_disk / 'run'}"]

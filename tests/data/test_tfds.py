@@ -478,6 +478,7 @@ def test_an_override_changes_a_split_of_the_same_source_and_replaces_one_of_the_
 # --- the whole system ---
 
 
+@pytest.mark.long
 def test_training_on_a_prepared_folder_is_training_on_the_files(tmp_path):
     path = write_experiment(tmp_path, training={"epochs": 1})
     tree = yaml.safe_load(path.read_text())

@@ -267,6 +267,7 @@ def test_stored_logits_give_the_same_losses_as_live_teachers():
     np.testing.assert_allclose(losses_of(stored, batch), losses_of(live, batch), atol=1e-6)
 
 
+@pytest.mark.long
 def test_fit_teaches_the_student_what_the_ensemble_says():
     settings = DistillationSettings(teachers=dict.fromkeys(TASKS, ("a", "b")), hard_weight=0.0)
     model = distillation(settings, steps=60)

@@ -22,6 +22,7 @@ def run(
     script: str | None = None,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess:
     """Runs a command by its name, or a script, and returns what came of it.
 
@@ -33,7 +34,8 @@ def run(
             1, "--noreport"
         )  # It takes seconds, and tests/reporting/test_report.py looks at it.
     with tempfile.TemporaryDirectory() as folder:
-        streams = [str(Path(folder) / name) for name in ("out", "err")]
+        streams = [str(Path(folder) / name) for name in ("in", "out", "err")]
+        Path(streams[0]).write_text(stdin)
         life = (command, script, env or {}, cwd, streams)
         process = FORK_SERVER.Process(target=in_fork, args=life)
         with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +46,7 @@ def run(
             process.kill()
             process.join()
             raise subprocess.TimeoutExpired(command, SECONDS)
-        out, err = (Path(stream).read_text() for stream in streams)
+        out, err = (Path(stream).read_text() for stream in streams[1:])
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
@@ -65,8 +67,9 @@ def in_fork(
     streams: list[str],
 ) -> None:
     """The life of a forked process: what `python -m` or `python -c` would do."""
-    for descriptor, stream in enumerate(streams, start=1):
-        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), descriptor)
+    for descriptor, stream in enumerate(streams):
+        os.dup2(os.open(stream, os.O_RDWR | os.O_CREAT), descriptor)
+    sys.stdin = os.fdopen(0, closefd=False)
     os.environ.update(environment)
     if cwd:
         os.chdir(cwd)

@@ -133,6 +133,7 @@ def test_attention_computes_short_sections_where_no_example_crosses_their_ends()
     ]
 
 
+@pytest.mark.long
 def test_xla_takes_the_same_step_with_whole_rows(encoder):
     batch = {k: tf.constant(v) for k, v in packed([words(row) for row in WHOLE], 128).items()}
     weights = encoder.trainable_variables

@@ -438,6 +438,7 @@ def test_the_head_is_float32_whatever_the_encoder_is():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_xla_compiles_the_training_step():
     batch = packed([[0, 2], [1]], 18)
     sequence = tf.constant(sequence_of(batch), tf.float32)

@@ -106,6 +106,7 @@ def test_it_goes_on_without_training_again(adapted, setting):
     assert again.stdout.splitlines()[-5:] == printed.splitlines()[-5:]
 
 
+@pytest.mark.long
 def test_parts_may_be_fractions(setting, tmp_path):
     done = adapt(setting, tmp_path, "--fractions=0.25", "--samplings=1")
     assert done.returncode == 0, done.stderr

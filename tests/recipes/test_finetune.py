@@ -86,6 +86,7 @@ def test_a_run_starts_from_the_encoder_and_heads_of_another(config, multi_task, 
     assert_equal(part(before, "head_same"), part(after, "head_same"), differ=True)
 
 
+@pytest.mark.long
 def test_tasks_can_be_added_and_dropped(config, multi_task, tmp_path):
     tree = yaml.safe_load(config.read_text())
     tree["tasks"] = {"same": tree["tasks"]["same"], "again": tree["tasks"]["mood"]}
@@ -96,6 +97,7 @@ def test_tasks_can_be_added_and_dropped(config, multi_task, tmp_path):
     assert set(mtdnn_tf.load(tmp_path / "run").tasks) == {"same", "again"}
 
 
+@pytest.mark.long
 def test_a_started_run_needs_its_origin_no_more(config, multi_task, tmp_path):
     origin = shutil.copytree(multi_task, tmp_path / "origin")
     command = (config, tmp_path / "run", f"--init_from={origin}")
@@ -252,6 +254,7 @@ def test_a_dry_run_builds_everything_and_writes_nothing(config, tmp_path):
     assert sorted(p for p in config.parent.rglob("*") if "c" not in p.parts) == before
 
 
+@pytest.mark.long
 def test_a_dry_run_of_fine_tuning_builds_the_copy_of_each_task(multi_task, tmp_path):
     flags = [f"--init_from={multi_task}", "--tasks=mood,same", "--dry_run"]
     done = run("finetune", *flags, cwd=tmp_path)

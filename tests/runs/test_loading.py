@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -251,19 +249,13 @@ def test_predict_reads_tsv_jsonl_and_standard_input(layout, trained, loaded, tmp
         threading.Thread(target=source.write_text, args=(text,)).start()
     elif name != "-":
         source.write_text(text)
-    command = ["-m", "mtdnn_tf.binaries.predict", f"--workdir={trained}", "--task=same"]
+    command = ["predict", f"--workdir={trained}", "--task=same"]
     if layout in ("no header", "stdin", "named pipe"):
         command += ["--header=false", "--format=tsv"]
     if layout == "columns":
         command += ["--columns=a=one", "--format=tsv"]
     output = tmp_path / "out.tsv"
-    done = subprocess.run(
-        [sys.executable, *command, f"--input={source}", f"--output={output}"],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run(*command, f"--input={source}", f"--output={output}", stdin=text)
     assert done.returncode == 0, done.stderr
     assert ("1 of 2 texts are cut at 24 tokens" in done.stderr) == (layout == "jsonl")
     found = read(output)

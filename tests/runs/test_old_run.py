@@ -42,6 +42,7 @@ def test_it_predicts_what_it_predicted(old):
         np.testing.assert_allclose(numbers, stored, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_its_command_goes_on(old):
     """From the step that it was stopped at; settings and data are recognised as its own."""
     flags = ["--config=experiment.yaml", "--workdir=run", f"--set=data.cache_dir={old / 'cache'}"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -87,8 +88,17 @@ def workdir(minilm_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(workdir, tmp_path_factory):
-    return export(workdir, tmp_path_factory.mktemp("saved_models") / "tiny")
+def exporting(workdir, tmp_path_factory):
+    """The command that exports, and the folder of the model's versions."""
+    folder = tmp_path_factory.mktemp("saved_models") / "tiny"
+    done = run("export", f"--workdir={workdir}", f"--export_dir={folder}", "--version=1")
+    assert done.returncode == 0, done.stderr
+    return done, folder
+
+
+@pytest.fixture(scope="module")
+def exported(exporting):
+    return exporting[1] / "1"
 
 
 @pytest.fixture(scope="module")
@@ -466,6 +476,7 @@ def test_a_variant_is_as_small_as_it_says_and_constants_are_stored_once(variants
 
 UNKNOWN_OPS = """
 import sys
+from functools import cache
 from itertools import product
 import tensorflow
 from tensorflow.python.framework import op_def_registry
@@ -542,6 +553,7 @@ def test_task_specs_labels_and_a_card_are_beside_the_model(workdir, exported, lo
     assert (exported / "ENCODER_LICENSE.txt").read_text() == "Do what you like."
 
 
+@pytest.mark.long
 def test_saved_model_cli_shows_names_as_a_person_expects_them(exported):
     command = [
         Path(sys.executable).with_name("saved_model_cli"),
@@ -562,15 +574,19 @@ def test_saved_model_cli_shows_names_as_a_person_expects_them(exported):
     assert printed.count("shape: (-1)") == 3
 
 
+load_once = cache(mtdnn_tf.load)
+
+
 @pytest.fixture
 def quick_save(monkeypatch):
-    """Writes a file in place of a model, which takes seconds."""
+    """Writes a file in place of a model, and loads a run once: both take seconds."""
 
     def save(loaded, folder, name, **how):
         folder.mkdir()
         (folder / "saved_model.pb").write_text(name)
 
     monkeypatch.setattr(saved_model, "_save", save)
+    monkeypatch.setattr(saved_model, "load", load_once)
 
 
 def test_versions_follow_each_other_and_none_is_overwritten(workdir, tmp_path, quick_save):
@@ -589,14 +605,13 @@ def test_8_bits_and_constants_do_not_go_together(workdir, tmp_path):
         export(workdir, tmp_path / "tiny", precision="int8", freeze=True)
 
 
-def test_the_command_exports_and_tells_where(workdir, tmp_path):
-    done = run("export", f"--workdir={workdir}", f"--export_dir={tmp_path}", "--version=3")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"exported to {tmp_path / '3'};")
-    assert tf.io.gfile.exists(str(tmp_path / "3/saved_model.pb"))
-    again = run("export", f"--workdir={workdir}", f"--export_dir={tmp_path}", "--version=3")
+def test_the_command_exports_and_tells_where(exporting, workdir):
+    done, folder = exporting
+    assert done.stdout.startswith(f"exported to {folder / '1'};")
+    assert tf.io.gfile.exists(str(folder / "1/saved_model.pb"))
+    again = run("export", f"--workdir={workdir}", f"--export_dir={folder}", "--version=1")
     assert again.returncode == 1
-    assert error_line(again).startswith(f"error: {tmp_path / '3'} is there already")
+    assert error_line(again).startswith(f"error: {folder / '1'} is there already")
 
 
 def test_a_half_written_model_is_never_a_version(workdir, tmp_path, quick_save, monkeypatch):

@@ -436,12 +436,13 @@ def test_a_test_file_that_is_not_glues_is_told_before_anything_is_written(
         (["--task_runs=rte", "--dev"], "--task_runs: expected task=RUN, found 'rte'"),
         (["--task_runs=sst=RUN", "--dev"], "run has no task 'sst'"),
         (["--server=127.0.0.1:1", "--dev", "--timeout=1"], "127.0.0.1:1, model 'default'"),
-        (["--workdir=RUN", "--output=/proc/s.zip", "--missing=majority"], "cannot write /proc/s.zip"),
+        (["--saved_model=MODEL", "--output=/proc/s.zip", "--missing=majority"], "cannot write /proc/"),
         (["--check=/none"], "cannot read /none: No such file"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_in_a_line(flags, message, workdir, glue, tmp_path):
-    done = submit(glue, *(flag.replace("RUN", str(workdir)) for flag in flags))
+def test_a_mistake_is_told_in_a_line(flags, message, workdir, exported, glue, tmp_path):
+    given = {"RUN": str(workdir), "MODEL": str(exported)}
+    done = submit(glue, *(re.sub("RUN|MODEL", lambda m: given[m[0]], flag) for flag in flags))
     assert done.returncode == 1
     assert message in error_line(done)
     assert not Path("s.zip").exists()
@@ -464,6 +465,7 @@ def test_the_command_checks_a_submission_of_others(submitted, glue, tmp_path):
     assert line.count(" %") == 4  # Shares of both labels, here and in train.
 
 
+@pytest.mark.long
 def test_a_model_whose_task_is_not_glues_is_told(tmp_path, glue):
     """A task of the user's own may have the name of one of GLUE's."""
     own = write_tasks(tmp_path / "data")["mood"]
@@ -499,6 +501,7 @@ def test_a_model_that_answers_other_than_glue_is_told_before_any_row(
         origins({**models, task: other}, glue)
 
 
+@pytest.mark.long
 def test_all_ways_know_the_labels_of_a_model(models, workdir):
     with of_runs([str(workdir)], {}) as of_run:
         for task, model in models.items():

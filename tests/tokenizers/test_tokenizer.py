@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
+from harness.runs import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,18 +155,21 @@ def test_cuts_the_longer_text_first(lengths, budget, kept):
     assert (int(a[0]), int(b[0])) == kept
 
 
+CUT_BY_BOTH = [
+    BertTokenizer(VOCAB, max_length=13, truncation=truncation)
+    for truncation in ("longest_first", "head_tail")
+]
+
+
 @given(
     a=st.lists(st.sampled_from(["the", "cat", "un", ","]), max_size=24),
     b=st.none() | st.lists(st.sampled_from(["the", "cat", "un", ","]), max_size=24),
 )
 def test_head_tail_keeps_a_quarter_and_the_end_of_as_much_as_longest_first(a, b):
     texts = [[" ".join(text)] for text in (a, b) if text is not None]
-    first, both_ends = (
-        BertTokenizer(VOCAB, max_length=13, truncation=truncation).encode(*texts)
-        for truncation in ("longest_first", "head_tail")
-    )
+    first, both_ends = (cut.encode(*texts) for cut in CUT_BY_BOTH)
     expected = [CLS]
-    for number, pieces in enumerate(BertTokenizer(VOCAB).tokenize(text)[0] for text in texts):
+    for number, pieces in enumerate(CUT_BY_BOTH[0].tokenize(text)[0] for text in texts):
         pieces = pieces.numpy().tolist()
         kept = first.type_ids.to_list()[0].count(number) - 1 - (number == 0)
         tail = pieces[len(pieces) - (kept - kept // 4) :]
@@ -337,18 +338,9 @@ print(BertTokenizer({VOCAB!r}).tokenize(["I İ", "Í,Ì", "é I"]).to_list())
 accented = BertTokenizer([*{SPECIAL!r}, "i\u0307", "ì"], strip_accents=False)
 print(accented.tokenize(["İ Ì"]).to_list())
 """
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=os.environ | {"LC_ALL": locale, "PYTHONIOENCODING": "utf-8"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for locale in ("tr_TR.UTF-8", "lt_LT.UTF-8")
-    ]
-    for process in processes:
-        assert process.communicate()[0].splitlines() == [
+    for locale in ("tr_TR.UTF-8", "lt_LT.UTF-8"):
+        done = run("", script=code, env={"LC_ALL": locale, "PYTHONIOENCODING": "utf-8"})
+        assert done.stdout.splitlines() == [
             str([[LETTER_I, LETTER_I], [LETTER_I, COMMA, LETTER_I], [UNK, LETTER_I]]),
             "[[4, 5]]",
         ]

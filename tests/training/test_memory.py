@@ -66,7 +66,7 @@ def assert_same_run(one, two, atol):
             np.testing.assert_allclose(value, second[name], atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("pieces", [2, 4])
+@pytest.mark.parametrize("pieces", some([2, 4], 4))
 def test_a_batch_in_pieces_makes_the_update_of_the_whole_batch(pieces, experiment, plain, tmp_path):
     accumulated = train(experiment, tmp_path / "run", f"batch.pieces={pieces}")
     assert_same_run(plain, accumulated, atol=1e-5)
@@ -83,6 +83,7 @@ def test_rows_that_cannot_be_divided_into_pieces_are_told(experiment, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_recomputed_activations_give_the_same_run(experiment, plain, tmp_path):
     assert_same_run(
         plain, train(experiment, tmp_path / "run", "training.recompute=true"), atol=1e-6

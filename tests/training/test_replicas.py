@@ -85,6 +85,7 @@ def test_a_step_compiled_by_xla_is_the_same_step(devices, one_replica, tmp_path)
     assert_same_steps(one, tmp_path / "xla", ranking_bias_atol=5e-5)
 
 
+@pytest.mark.long
 def test_two_replicas_evaluate_to_the_same_numbers_as_one(one_replica, tmp_path):
     reports = {}
     for devices in ("CPU:0", "CPU:0,CPU:1"):

@@ -16,6 +16,7 @@ from harness.runs import error_line, run, some
 from harness.tasks import OFTEN, write_experiment
 
 from mtdnn_tf.runs.checkpoint_folder import CheckpointFolder
+from mtdnn_tf.runs.directory import RunDirectory
 
 # Writes down every number and folder that a checkpoint is saved to.
 RECORDER = """
@@ -71,9 +72,7 @@ def test_the_state_compared_holds_what_could_differ(unbroken):
     assert len(predictions) == 3
 
 
-@pytest.mark.parametrize(
-    "moment", some(KILLS, "in the middle of an epoch", "between the best and the last checkpoint")
-)
+@pytest.mark.parametrize("moment", some(KILLS, "between the best and the last checkpoint"))
 def test_killed_and_started_again_is_bit_equal(moment, experiment, unbroken, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
     killed = run("", *KILLS[moment], *flags, script=KILLER)
@@ -143,29 +142,20 @@ def test_killed_from_outside_again_and_again_is_bit_equal(experiment, unbroken, 
 
 def test_sigterm_saves_and_leaves_with_a_message(experiment, unbroken, tmp_path):
     flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mtdnn_tf.binaries.train", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if line.startswith("step "):
-            process.terminate()
-            break
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 143
-    message = errors.strip().splitlines()[-1]
-    assert message.startswith("SIGTERM: saved at step ")
+    terminated = run("", *LOG_LOOP, 2, "after", *flags, script=TERMINATOR)
+    assert terminated.returncode == 143
+    message = terminated.stderr.strip().splitlines()[-1]
+    assert message.startswith("SIGTERM: saved at step 6 of 40 in ")
     assert "the same command goes on from there" in message
     done = run("train", *flags)
     assert done.returncode == 0, done.stderr
-    assert "going on from step " in done.stdout
+    assert "going on from step 6" in done.stdout
     assert_equal_runs(unbroken, tmp_path / "run")
 
 
 WRITE_CONFIG = ("mtdnn_tf.runs.directory:RunDirectory.write_experiment", 1, "before")
 FIRST_LOOP = ("mtdnn_tf.runs.metrics_log:MetricsLog.append", 1, "before")
+LOG_LOOP = ("mtdnn_tf.runs.metrics_log:MetricsLog.append",)
 OPEN_DATA = "mtdnn_tf.training.run:open_run_data"
 
 
@@ -197,6 +187,7 @@ def test_a_start_that_was_killed_leaves_nothing_to_a_run_of_another_seed(experim
             np.testing.assert_array_equal(one, two, err_msg=name)
 
 
+@pytest.mark.long
 def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):
     """A number stands for one state, so what is there already need not be written."""
     log = tmp_path / "saves"
@@ -213,22 +204,8 @@ def test_no_checkpoint_is_ever_written_over(tmp_path, experiment):
 
 
 def test_a_second_process_on_the_same_workdir_is_refused(experiment, tmp_path):
-    flags = [f"--config={experiment}", f"--workdir={tmp_path / 'run'}"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "mtdnn_tf.binaries.train", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        next(line for line in first.stdout if line.startswith("step "))
-        os.kill(first.pid, signal.SIGSTOP)  # It keeps the lock however long the second takes.
-        second = run("train", *flags)
-    finally:
-        os.kill(first.pid, signal.SIGCONT)
-        first.kill()
-        first.wait()
-        first.stdout.close()
+    with RunDirectory(tmp_path / "run").locked():
+        second = run("train", f"--config={experiment}", f"--workdir={tmp_path / 'run'}")
     assert second.returncode == 1
     assert "is in use by another process" in error_line(second)
 

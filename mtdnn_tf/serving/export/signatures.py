@@ -1,7 +1,7 @@
 """The functions that an exported model serves: texts or token ids in, answers out."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import keras
 import tensorflow as tf
@@ -41,6 +41,8 @@ class ServedModel:
         self._encoder = encoder_of(loaded.model)
         self._kept = _kept(self._encoder, freeze, int8)  # A function does not hold its variables.
         self._ragged = RaggedModel(loaded.model, self._kept)
+        # One graph that all functions call: what a tokenizer holds is saved once.
+        self._encode_in_graph = cache(self._tokenizer.encode_in_graph)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """All functions by the name of their signature.
@@ -72,7 +74,7 @@ class ServedModel:
         return found
 
     def _task(self, task: TaskSpec, *texts: tf.Tensor) -> Outputs:
-        return self._answer(task, self._features(self._tokenizer.encode(*texts)))
+        return self._answer(task, self._features(self._encoded(*texts)))
 
     def _tokens(self, task: TaskSpec, token_ids: tf.Tensor) -> Outputs:
         longest = self._encoder.config.max_position_embeddings
@@ -85,6 +87,9 @@ class ServedModel:
         windows = tf.ones([ids.nrows()], tf.int32) if self._ragged.has_windows else None
         return self._answer(task, ragged_features(ids.with_flat_values(flat), types, windows))
 
+    def _encoded(self, *texts: tf.Tensor) -> Encoded:
+        return self._encode_in_graph(len(texts))(*texts)
+
     def _features(self, encoded: Encoded) -> Outputs:
         windows = tf.cast(encoded.windows, tf.int32) if self._ragged.has_windows else None
         return ragged_features(encoded.token_ids, encoded.type_ids, windows)
@@ -95,7 +100,7 @@ class ServedModel:
 
     def _all(self, tasks: Sequence[TaskSpec], *texts: tf.Tensor) -> Outputs:
         names = [task.name for task in tasks]
-        logits = self._ragged.logits(names, self._features(self._tokenizer.encode(*texts)))
+        logits = self._ragged.logits(names, self._features(self._encoded(*texts)))
         return {
             f"{task.name}_{name}": value
             for task in tasks
@@ -103,7 +108,7 @@ class ServedModel:
         }
 
     def _encode(self, sentence1: tf.Tensor) -> Outputs:
-        features = self._features(self._tokenizer.encode(sentence1))
+        features = self._features(self._encoded(sentence1))
         encoded = self._ragged.encoded(features)
         tokens = tf.cast(encoded["sequence"], tf.float32)
         return {
