@@ -40,9 +40,9 @@ class DistillationSettings(SoftLossSettings):
         teachers: Task name to the run directories that teach it, whose predictions are averaged. A
             task that is not named here has its hard loss alone.
         checkpoint: Which checkpoint of the teachers.
-        targets: `live` runs the teachers in every training step; `cached` takes what
-            `mtdnn-distill --label_only` wrote; `auto` labels what is missing there, and is then
-            `cached`.
+        targets: `auto` has the teachers label first what the cache of soft targets lacks, and takes
+            them from there; `cached` takes what `mtdnn-distill --label_only` wrote; `live` runs the
+            teachers in every training step.
         cache_dir: Where the cache of soft targets is; null is `soft_targets` in the workdir.
         calibrated: Divide each teacher's logits by the temperature that fits its task's dev labels
             best (`mtdnn_tf.evaluation.temperatures`); scores, and relevances under a sigmoid, stay.

@@ -279,6 +279,6 @@ def check_same_tokens(name: str, here: Tokenizer, other_name: str, there: Tokeni
     else:
         return
     raise UserError(
-        f"{name} has {reason} than {other_name}: they cannot read the same batch; to teach, label "
-        "with each by itself (mtdnn-distill --label_only)"
+        f"{name} has {reason} than {other_name}: they cannot read the same batch; to teach, each "
+        "can label by itself (distillation.targets: auto)"
     )
