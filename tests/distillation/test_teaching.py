@@ -113,6 +113,7 @@ def test_a_student_ends_with_a_report(auto, teachers):
     assert teachers["same"][1] in (workdir / "report.html").read_text()  # Of the configuration.
 
 
+@pytest.mark.long
 def test_what_was_labelled_before_gives_the_same_run(student_config, auto, cache, tmp_path):
     done = distill(student_config, tmp_path / "run", "--set=distillation.targets=cached")
     assert "loading the teacher" not in done.stderr
@@ -162,9 +163,7 @@ def test_killed_and_told_to_stop_while_teachers_label_a_run_goes_on_bit_for_bit(
     assert last.endswith(f" in {workdir}; the same command goes on from there")
     done = run("distill", *flags)
     assert done.returncode == 0, done.stderr
-    assert (
-        "the teachers labelled 232 examples" in done.stdout
-    )  # What two of five were not asked for.
+    assert "the teachers labelled 176 examples" in done.stdout  # The last 3 of 5 parts.
     assert_equal_runs(workdir, auto[0])
     for path in cache.glob("*/*.npy"):
         there = workdir / "soft_targets" / path.relative_to(cache)
@@ -220,7 +219,7 @@ def test_what_is_trained_on_alone_is_labelled_until_a_signal_comes(student_confi
     flags.append("--set=data.subsets={same: {count: 30}, near: {count: 20}}")
     told = run("", SAVE, 2, "after", *flags, "--label_only", "--workdir=unused", script=TOLD)
     assert told.returncode == 128 + signal.SIGTERM
-    saved = f"SIGTERM: 30 examples labelled in {tmp_path / 'cache'}"
+    saved = f"SIGTERM: 20 examples labelled in {tmp_path / 'cache'}"
     assert told.stderr.splitlines()[-1] == f"{saved}; the same command goes on from there"
     done = run("distill", *flags, "--label_only", "--workdir=unused")
     assert "same/train: labelled 30 of 30\n" in done.stdout
