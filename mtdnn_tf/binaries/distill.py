@@ -6,8 +6,8 @@ The config is a whole recipe, with the sections `teachers` and `student`: the te
 chosen and label the data, the student is trained, and a table is written. Or it is an experiment whose
 `distillation.teachers` are trained already: then its student is trained.
 
-With --label_only such teachers label the training examples, whose soft targets are kept in the cache
-for `distillation.targets: cached`; nothing is trained. The same command goes on where it was
+Such teachers label the training examples first, and their soft targets are kept in a cache (see
+`distillation.targets`). With --label_only nothing else is done. The same command goes on where it was
 interrupted.
 """
 

@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from mtdnn_tf.data.batch import Batch, BatchShape, build_batch, example_weights
-from mtdnn_tf.data.mixture import EpochOrder, batch_order, plan_epoch, row_order, task_counts
+from mtdnn_tf.data.mixture import batch_order, plan_epoch, row_order, task_counts
 from mtdnn_tf.data.packing import PackedEpoch, pack_epoch
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
@@ -58,11 +58,6 @@ class TrainingPlan:
         """Steps of the whole run."""
         return int(self.epoch_ends[-1])
 
-    def _orders(self, number: int) -> list[EpochOrder]:
-        training = self._experiment.training
-        mixture = self._experiment.mixture
-        return plan_epoch(mixture, self._sizes, training.seed, number, training.epochs)
-
     def times_seen(self) -> dict[str, float]:
         """Task name to how often an epoch sees each of its examples; the most of all epochs."""
         settings, epochs = self._experiment.mixture, self._experiment.training.epochs
@@ -95,22 +90,11 @@ class TrainingPlan:
             "mixture.examples_per_epoch, or with mixture.mode=proportional, it is shorter"
         )
 
-    def items_from(self, epoch: int) -> dict[str, np.ndarray]:
-        """Task name to the items that an epoch or a later one holds, each once and ascending.
-
-        Args:
-            epoch: The first epoch, from 0; one that there is.
-        """
-        epochs = range(epoch, self._experiment.training.epochs)
-        orders = [order for number in epochs for order in self._orders(number)]
-        task = np.concatenate([order.task for order in orders])
-        index = np.concatenate([order.index for order in orders])
-        return {name: np.unique(index[task == i]) for i, name in enumerate(self.stores)}
-
     def _epoch(self, number: int) -> PackedEpoch:
-        seed = self._experiment.training.seed
+        training, mixture = self._experiment.training, self._experiment.mixture
+        seed = training.seed
         return pack_epoch(
-            self._orders(number),
+            plan_epoch(mixture, self._sizes, seed, number, training.epochs),
             [store.lengths for store in self.stores.values()],
             item_offsets=self._item_windows,
             rows=self._experiment.batch.rows,

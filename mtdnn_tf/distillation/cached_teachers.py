@@ -26,27 +26,35 @@ class CachedTeachers:
 
     Args:
         experiment: The student's.
-        directory: The student's run directory.
+        cache_dir: Folder of the cache.
         tokenizer: The student's.
         data: The student's examples.
 
     Raises:
-        UserError: A teacher is not there.
+        UserError: A teacher is not there, or with `cross_fitted` an example has no teacher.
     """
 
     def __init__(
         self,
         experiment: Experiment,
-        directory: RunDirectory,
+        cache_dir: Path,
         tokenizer: Tokenizer,
         data: RunData,
     ) -> None:
         self._experiment, self._settings = experiment, experiment.distillation
         self._tokenizer, self._data = tokenizer, data
-        self._cache_dir = cache_dir_of(experiment, directory)
+        self._cache_dir = cache_dir
         self._fingerprints = {
             run: teacher_fingerprint(run, self._settings.checkpoint) for run in self._settings.runs
         }
+        self._shares = {
+            task.name: self._shares_of(task) if self._settings.cross_fitted else None
+            for task in self._taught
+        }
+
+    @property
+    def _taught(self) -> list[TaskSpec]:
+        return [t for t in self._experiment.heads if t.name in self._settings.teachers]
 
     def logits(self) -> dict[str, np.ndarray]:
         """The averaged logits of every task's teachers.
@@ -55,13 +63,9 @@ class CachedTeachers:
             Task name to [examples, outputs] float32, in the order of `RunData.all_train`.
 
         Raises:
-            UserError: Some are not in the cache, or with `cross_fitted` an example has no teacher.
+            UserError: Some are not in the cache.
         """
-        return {
-            task.name: self._of_task(task)
-            for task in self._experiment.heads
-            if task.name in self._settings.teachers
-        }
+        return {task.name: self._of_task(task) for task in self._taught}
 
     def _of_task(self, task: TaskSpec) -> np.ndarray:
         runs = self._settings.teachers[task.name]
@@ -79,7 +83,7 @@ class CachedTeachers:
             ],
             splits["train"].first_of_query,
             self._settings.of_task(task.name).temperature,
-            weights=self._shares(task, runs) if self._settings.cross_fitted else None,
+            weights=self._shares[task.name],
             of_logits=task.name in self._settings.logits_taught,
             calibration=calibration,
         ).numpy()
@@ -99,12 +103,14 @@ class CachedTeachers:
         ]
         return fit_temperature(task, splits) if splits else 1.0
 
-    def _shares(self, task: TaskSpec, runs: tuple[str, ...]) -> list[np.ndarray]:
+    def _shares_of(self, task: TaskSpec) -> list[np.ndarray]:
         """For each teacher 1 for the examples whose label it did not see, else 0."""
         whole = open_split(task, "train", self._experiment.data, self._tokenizer)
         uids = np.asarray(self._data.train[task.name].uids)
         here = positions_of(uids, np.asarray(whole.uids))
-        shares = [held_out(run, task.name, whole)[here] for run in runs]
+        shares = [
+            held_out(run, task.name, whole)[here] for run in self._settings.teachers[task.name]
+        ]
         seen_by_all = ~np.any(shares, axis=0)
         if seen_by_all.any():
             first = str(uids[seen_by_all][0])

@@ -108,7 +108,7 @@ class SoftTargets:
     def write(
         self, store: TokenStore, items: np.ndarray, logits_of: Callable[[TokenStore], np.ndarray]
     ) -> Iterator[int]:
-        """Labels items, a part at a time.
+        """Labels items, those of one file at a time; where nothing is missing it writes nothing.
 
         Args:
             store: As in `missing`.
@@ -121,22 +121,29 @@ class SoftTargets:
         Raises:
             UserError: The cache cannot be written; what it has is kept.
         """
+        if not len(items) and self._is_whole:
+            return
         offsets = store.item_offsets
         logits = self._logits(len(store))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _save(self.folder / "uids.npy", np.asarray(store.uids))
-            for start in range(0, len(items), PART):
-                now = items[start : start + PART]
+            # A file is labelled at once: a batch never depends on where an earlier process was killed.
+            for part in np.unique(items // PART):
+                now = items[items // PART == part]
                 examples = ranges(offsets[now], np.diff(offsets)[now])
                 logits[examples] = logits_of(store.subset(now))
-                for part in np.unique(now // PART):
-                    first, past = offsets[[part * PART, min((part + 1) * PART, len(offsets) - 1)]]
-                    _save(self.folder / f"{first:08d}.npy", logits[first:past])
+                first, past = offsets[[part * PART, min((part + 1) * PART, len(offsets) - 1)]]
+                _save(self.folder / f"{first:08d}.npy", logits[first:past])
                 yield len(examples)
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
         write_atomically(self.folder / "meta.json", json.dumps(self._meta, indent=2) + "\n")
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a labelling has come to its end."""
+        return (self.folder / "meta.json").is_file()
 
     def read(self, uids: np.ndarray) -> np.ndarray:
         """The teacher's logits of some examples.
@@ -150,7 +157,7 @@ class SoftTargets:
         Raises:
             UserError: They are not there, or the cache has those of another teacher or other data.
         """
-        if not (self.folder / "meta.json").is_file():
+        if not self._is_whole:
             raise UserError(self._missing())
         with self._damage_told():
             known = np.load(self.folder / "uids.npy", allow_pickle=False)

@@ -40,15 +40,15 @@ class DistillationSettings(SoftLossSettings):
         teachers: Task name to the run directories that teach it, whose predictions are averaged. A
             task that is not named here has its hard loss alone.
         checkpoint: Which checkpoint of the teachers.
-        targets: `live` runs the teachers in every training step; `cached` takes what
-            `mtdnn-distill --label_only` wrote; `auto` runs them in the first epoch and takes the
-            numbers of then from the second on.
+        targets: `auto` has the teachers label first what the cache of soft targets lacks, and takes
+            them from there; `cached` takes what `mtdnn-distill --label_only` wrote; `live` runs the
+            teachers in every training step.
         cache_dir: Where the cache of soft targets is; null is `soft_targets` in the workdir.
         calibrated: Divide each teacher's logits by the temperature that fits its task's dev labels
             best (`mtdnn_tf.evaluation.temperatures`); scores, and relevances under a sigmoid, stay.
         cross_fitted: Take for each example the teachers alone that did not see its label, because
-            `data.folds` of their runs, and of those that they started from, left it out. With
-            `targets: cached`.
+            `data.folds` of their runs, and of those that they started from, left it out. Not with
+            `targets: live`.
         tasks: Task name to the settings that differ for it: `hard_weight`, `hard_weight_end`, `loss`,
             `temperature`.
     """
@@ -82,8 +82,8 @@ class DistillationSettings(SoftLossSettings):
         for name, runs in self.teachers.items():
             if len(set(runs)) != len(runs):
                 raise ValueError(f"teachers.{name} names a run twice")
-        if self.cross_fitted and self.targets != "cached":
-            raise ValueError(f"cross_fitted goes with targets: cached, not {self.targets}")
+        if self.cross_fitted and self.targets == "live":
+            raise ValueError("cross_fitted goes with targets: auto or cached, not live")
         if untaught := [name for name in self.tasks if name not in self.teachers]:
             raise ValueError(f"tasks.{untaught[0]} has no teachers")
         return self

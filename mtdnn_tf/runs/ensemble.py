@@ -130,7 +130,7 @@ def build_ensemble(
             name: [i for i, member in enumerate(members) if name in member.tasks] for name in tasks
         }
     columns = {
-        name: [label_columns(tasks[name], members[i]) for i in positions]
+        name: [label_columns(tasks[name], members[i].tasks, members[i].name) for i in positions]
         for name, positions in teachers.items()
     }
     shapes = input_shapes("packed", windows="windows" in members[0].model.input)
@@ -182,31 +182,34 @@ class RaggedEnsemble:
         }
 
 
-def label_columns(task: TaskSpec, member: Member) -> list[int]:
+def label_columns(task: TaskSpec, tasks: Mapping[str, TaskSpec], name: str) -> list[int]:
     """Which output of a member's head is that of each of a task's labels.
+
+    Args:
+        task: The task.
+        tasks: The specs of the member's heads, by name.
+        name: What messages call the member.
 
     Raises:
         UserError: The member has no such task, or one that is not the same.
     """
-    if task.name not in member.tasks:
-        raise UserError(
-            f"{member.name} has no task {task.name!r}; it has {', '.join(member.tasks)}"
-        )
-    there = member.tasks[task.name]
+    if task.name not in tasks:
+        raise UserError(f"{name} has no task {task.name!r}; it has {', '.join(tasks)}")
+    there = tasks[task.name]
     for field in (*SHARED_FIELDS, *(["labels"] if not task.kind.has_classes else [])):
         if getattr(there, field) != getattr(task, field):
             raise UserError(
-                f"{task.name} is not the same task in {member.name}: its {field} is "
+                f"{task.name} is not the same task in {name}: its {field} is "
                 f"{getattr(there, field)!r} there and {getattr(task, field)!r} here"
             )
     if lacking := [label for label in task.labels if label not in there.labels]:
         raise UserError(
-            f"{member.name} cannot answer {task.name}: it lacks the label {lacking[0]!r}; it has "
+            f"{name} cannot answer {task.name}: it lacks the label {lacking[0]!r}; it has "
             f"{', '.join(there.labels)}"
         )
     if extra := [label for label in there.labels if label not in task.labels]:
         raise UserError(
-            f"{member.name} cannot answer {task.name}: its label {extra[0]!r} is not one of "
+            f"{name} cannot answer {task.name}: its label {extra[0]!r} is not one of "
             f"{', '.join(task.labels)}"
         )
     return task.kind.outputs_of(task, there.labels)
@@ -276,6 +279,6 @@ def check_same_tokens(name: str, here: Tokenizer, other_name: str, there: Tokeni
     else:
         return
     raise UserError(
-        f"{name} has {reason} than {other_name}: they cannot read the same batch; to teach, label "
-        "with each by itself (mtdnn-distill --label_only)"
+        f"{name} has {reason} than {other_name}: they cannot read the same batch; to teach, each "
+        "can label by itself (distillation.targets: auto)"
     )

@@ -26,6 +26,12 @@ def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = No
     """
     with tempfile.TemporaryDirectory() as folder, reproducible(experiment.training):
         run = TrainingRun(experiment, RunDirectory(folder), strategy)
+        description = run.plan.describe()
+        if run.teaching is not None and run.teaching.labels_first:
+            run.teaching.begin_unlabelled()
+            description += (
+                "\nsoft targets: 0 for all, since the teachers label nothing in a dry run"
+            )
         trainer = run.trainer()
         trainer.train(tf.constant(1))
         start = time.monotonic()
@@ -35,7 +41,7 @@ def dry_run(experiment: Experiment, strategy: tf.distribute.Strategy | None = No
     parameters = sum(math.prod(variable.shape) for variable in run.model.trainable_variables)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
-        f"{run.plan.describe()}\n"
+        f"{description}\n"
         f"{parameters:,} parameters; {STEPS} steps taken: loss {losses}\n"
         f"{seconds:.2f} s a step, {seconds * run.plan.total_steps / 3600:.1f} hours for all without "
         f"evaluation; {peak:.1f} GiB of main memory at most"

@@ -69,7 +69,7 @@ class TrainingLoop:
         self._runner = LogitsRunner(
             run.model, evaluation_shape(run.experiment, run.strategy), run.strategy
         )
-        self._controller: orbit.Controller  # Made by `run`, and again after an epoch of teachers.
+        self._controller: orbit.Controller  # Made by `run`.
 
     def run(self, stop: Stop = ()) -> None:
         """Trains to the end.
@@ -87,15 +87,30 @@ class TrainingLoop:
             with _disk_errors(path):
                 run.begin()
         self._describe()
+        if run.count("epochs_evaluated") < self._settings.epochs:
+            self._label(stop)
         self._controller = self._new_controller()
         with self._log.progress, _disk_errors(path):
             while (epoch := run.count("epochs_evaluated")) < self._settings.epochs:
                 step, end_of_epoch = run.count("step"), int(run.plan.epoch_ends[epoch])
                 self._leave_if_told(stop)
                 if step == end_of_epoch:
-                    self._end_epoch(epoch, stop)
+                    self._end_epoch(epoch)
                 else:
                     self._train_loop(step, min(step + self._settings.steps_per_loop, end_of_epoch))
+
+    def _label(self, stop: Stop) -> None:
+        """Has the teachers label what is missing in the cache of soft targets, if that comes first."""
+        teaching = self._run.teaching
+        if teaching is None or not teaching.labels_first:
+            return
+        with contextlib.suppress(Interrupted):  # The workers leave together, below.
+            if labelled := teaching.label(stop):
+                self._log.progress.print(
+                    f"the teachers labelled {labelled:,} examples, in {teaching.cache_dir}"
+                )
+        self._leave_if_told(stop)  # The other workers wait here for the chief.
+        teaching.read_cache()
 
     def _leave_if_told(self, stop: Stop) -> None:
         """The workers leave together, whichever of them the signal came to."""
@@ -149,21 +164,15 @@ class TrainingLoop:
             seconds=time.monotonic() - self._loop_start,
         )
 
-    def _end_epoch(self, epoch: int, stop: Stop) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         """Evaluates, logs, and saves the best and the last checkpoint, in this order.
 
         Killed anywhere in between, the next process does it again from the same state.
         """
         run = self._run
-        if run.teaching is not None and run.teaching.notes:
-            for progress in run.teaching.label_unseen(run.plan.items_from(epoch + 1)):
-                self._log.progress.print(progress)
-                self._leave_if_told(stop)
         with run.average.in_place() if run.average else contextlib.nullcontext():
             self._evaluate(epoch)
         run.state["epochs_evaluated"].assign(epoch + 1)
-        if run.teaching is not None and run.teaching.end_epoch():
-            self._controller = self._new_controller()  # Its batches and its step are others now.
         run.save()
 
     def _evaluate(self, epoch: int) -> None:

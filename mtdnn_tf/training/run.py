@@ -9,7 +9,7 @@ from absl import logging
 from mtdnn_tf.data.pipeline import as_dataset, replicas_of
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.splits import open_run_data
-from mtdnn_tf.distillation.teaching import STORED_FILE, TEACHERS_FILE, Teaching
+from mtdnn_tf.distillation.teaching import TEACHERS_FILE, Teaching
 from mtdnn_tf.distribution.workers import Workers
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.settings import Experiment
@@ -136,7 +136,7 @@ class TrainingRun:
         give_replicas_own_dropout(self.strategy, self.model)
         if self.is_new and workers.is_chief:
             licences = [f"{directory.encoder.name}/{path.name}" for path in start.licences]
-            directory.begin([TEACHERS_FILE, STORED_FILE, *licences])
+            directory.begin([TEACHERS_FILE, *licences])
         self.teaching: Teaching | None = None
         if experiment.distillation.teachers:
             self.teaching = Teaching(
@@ -148,7 +148,6 @@ class TrainingRun:
                 self.strategy,
                 self.plan.total_steps,
             )
-            self.teaching.begin(self.count("epochs_evaluated"))
 
     def _is_there(self, experiment: Experiment) -> bool:
         """Whether the directory holds a run; no worker goes on before all have looked.
@@ -217,8 +216,6 @@ class TrainingRun:
 
     def save(self) -> None:
         """Writes a checkpoint; no worker goes on before it is there."""
-        if self.teaching is not None:
-            self.teaching.save()
         # Steps and evaluations: the sum grows with every change of the state.
         self.checkpoints.save(self.count("step") + self.count("epochs_evaluated"))
         self.workers.wait()  # No worker leaves while the chief writes.

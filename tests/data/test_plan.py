@@ -133,15 +133,6 @@ def test_tasks_that_an_epoch_sees_once_are_told_by_their_size_alone(make_plan):
     assert "3 tasks, mood 40, same 7, near 25 training examples" in make_plan().describe()
 
 
-def test_the_items_from_an_epoch_on_are_those_of_its_batches(make_plan):
-    plan = make_plan(mode="uniform", examples_per_epoch=21)
-    first, second = epochs_of(plan)
-    for epoch, seen in enumerate([first + second, second]):
-        found = plan.items_from(epoch)
-        members = {(t, i) for t, name in enumerate(plan.stores) for i in found[name].tolist()}
-        assert members == set(seen)
-
-
 def test_plan_and_batches_need_no_tensorflow():
     """They are made alike where the model runs under another of Keras' backends."""
     code = "import sys; sys.modules['tensorflow'] = None; import mtdnn_tf.data.plan"

@@ -71,6 +71,44 @@ def test_labelling_that_was_left_goes_on_where_it_was(targets, whole):
     np.testing.assert_array_equal(targets.read(whole.uids), teacher(whole))
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_what_a_batch_holds_does_not_depend_on_where_a_labelling_was_left(targets, whole, parts):
+    """Else numbers, too, might differ by a rounding."""
+    batches = []
+
+    def noted(store):
+        batches.append(np.asarray(store.uids).tolist())
+        return teacher(store)
+
+    wanted = whole.uids[[1, 2, 5, 6, 7, 9, 17]]
+    for many in (parts, None):
+        list(islice(targets.write(whole, targets.missing(whole, wanted), noted), many))
+    assert batches == [["1", "2"], ["5", "6", "7"], ["9"], ["17"]]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"teacher": "now"}, "are of another state of that run; label again"),
+        ({"source": "other rows"}, "are of other data or labels; label again"),
+    ],
+)
+def test_what_is_of_something_else_is_told(targets, whole, tmp_path, other, message):
+    label(targets, whole, whole.uids)
+    same = {"teacher": "fingerprint", "source": "source"}
+    task = resolve_task("same", TASK)
+    now = SoftTargets(tmp_path, run="runs/teacher", task=task, split="train", **(same | other))
+    with pytest.raises(UserError, match=f"no soft targets of runs/teacher for .*{message}"):
+        now.read(whole.uids)
+
+
+def test_a_full_cache_is_left_alone(targets, whole):
+    label(targets, whole, whole.uids)
+    before = {path: path.stat().st_ino for path in targets.folder.iterdir()}
+    assert label(targets, whole, whole.uids) == 0
+    assert {path: path.stat().st_ino for path in targets.folder.iterdir()} == before
+
+
 def test_files_of_larger_parts_are_read_and_kept(targets, whole):
     label(targets, whole, whole.uids[:0])
     np.save(targets.folder / "00000000.npy", teacher(whole)[:16])

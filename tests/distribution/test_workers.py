@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from harness.kills import KILLER, TERMINATOR, assert_equal_runs
 from harness.runs import NO_HEAD_DROPOUT, assert_same_steps, records, run
 from harness.tasks import OFTEN, write_experiment
@@ -223,6 +224,30 @@ def test_ctrl_c_ends_a_worker_that_waits_for_the_others(experiment, tmp_path):
         process.wait()
         process.stderr.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_the_chief_labels_for_a_student_of_two_workers(experiment, unbroken, tmp_path):
+    tree = yaml.safe_load(experiment.read_text())
+    tree["training"]["epochs"] = 1
+    tree["distillation"] = {"teachers": {"same": [str(unbroken[0])]}}
+    config = tmp_path / "student.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    flags = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+
+    # The signal comes to the chief while it labels, and both leave.
+    save = "mtdnn_tf.distillation.soft_targets:_save"
+    scripts = {0: [TERMINATOR, save, "1", "before"]}
+    chief, other = run_workers(tmp_path / "log", *flags, scripts=scripts)
+    for worker in (chief, other):
+        assert worker.code == 128 + signal.SIGTERM, worker.err
+        assert worker.message.startswith("SIGTERM: saved at step 0 of 20 in ")
+    assert "same/train: labelled 96 of 96" in chief.out
+    assert other.out == ""
+
+    workers = run_workers(tmp_path / "log", *flags)
+    assert_done(workers)
+    assert "step 20/20" in workers[0].out
 
 
 @pytest.mark.long

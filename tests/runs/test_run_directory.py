@@ -106,7 +106,7 @@ def contents(folder):
 def test_a_start_that_was_killed_leaves_nothing_to_the_next(directory):
     """What it did not write stays, as the soft targets that are there before a student begins."""
     directory.config_file.unlink()
-    others = ["teachers.json", "soft_targets.npz", "encoder/LICENSE"]
+    others = ["teachers.json", "encoder/LICENSE"]
     directory.begin(others)
     others += ["encoder/source.json", "checkpoints/last/ckpt-0.index"]
     for name in (*others, "soft_targets/x", "encoder/mine"):
