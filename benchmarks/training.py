@@ -85,7 +85,7 @@ def _real(data_dir: str, encoder: Path, max_length: int) -> Any:
 
     from mtdnn_tf import pretrained
     from mtdnn_tf.data.sources import read_split
-    from mtdnn_tf.data.store import tokenize_rows
+    from mtdnn_tf.data.tokenizing import tokenize_rows
     from mtdnn_tf.tasks.registry import builtin_tasks
     from mtdnn_tf.tokenizers.wordpiece import BertTokenizer
 

@@ -15,16 +15,14 @@ from pydantic import BaseModel
 
 from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.data import DataSettings, Fold, Subset
 from mtdnn_tf.experiment.distillation import DistillationSettings
 from mtdnn_tf.experiment.settings import (
     BatchSettings,
-    DataSettings,
     EncoderSettings,
     Experiment,
-    Fold,
     InitSettings,
     MixtureSettings,
-    Subset,
     TrainingSettings,
 )
 from mtdnn_tf.files import write_atomically

@@ -14,8 +14,8 @@ from absl import flags
 
 from mtdnn_tf.binaries import cli
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.data import Subset
 from mtdnn_tf.experiment.file import load_experiment
-from mtdnn_tf.experiment.settings import Subset
 
 
 def _define_flags() -> None:

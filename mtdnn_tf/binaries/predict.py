@@ -27,7 +27,7 @@ def _main(values: flags.FlagValues, arguments: list[str]) -> int | None:
     cli.no_arguments(arguments)
     strategy = cli.strategy_of(values)
     from mtdnn_tf.data.inputs import input_file, read_inputs
-    from mtdnn_tf.data.store import tell_cut, tokenize_rows
+    from mtdnn_tf.data.tokenizing import tell_cut, tokenize_rows
     from mtdnn_tf.evaluation.prediction_files import deliver, prediction_records
     from mtdnn_tf.runs.ensemble import load_ensemble
 

@@ -13,7 +13,7 @@ from mtdnn_tf.data.sources import available_splits
 from mtdnn_tf.data.store import Choice, open_store
 from mtdnn_tf.data.token_store import TokenStore
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment.settings import DataSettings, Fold, Subset
+from mtdnn_tf.experiment.data import DataSettings, Fold, Subset
 from mtdnn_tf.tasks.spec import UNLABELLED, TaskSpec
 from mtdnn_tf.tokenizers.tokenizer import Tokenizer
 

@@ -14,102 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.data.candidates import Queries
 from mtdnn_tf.data.ranges import ranges
-from mtdnn_tf.data.sources import FileStates, Rows, SplitReader, content_hash, file_states
+from mtdnn_tf.data.sources import FileStates, SplitReader, content_hash, file_states
 from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder, read_store, remove_store
 from mtdnn_tf.data.token_store import TokenStore, subset_key
+from mtdnn_tf.data.tokenizing import CHUNK, Tokens, encode_texts, offsets_of, tell_cut
 from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment.settings import limit_of
 from mtdnn_tf.tasks.spec import OnBadRow, TaskSpec
 from mtdnn_tf.tokenizers.tokenizer import Encode, Tokenizer
 
 FORMAT = 2  # Part of the key, which runs note: raise it when how text is read changes.
-_CHUNK = 16384
 _THREADS = min(4, os.cpu_count() or 1)
 _SECONDS_BETWEEN_LINES = 15
 # From the number of items of a split to the positions of those that are used, ascending.
 Choice = Callable[[int], np.ndarray]
-
-
-class _Tokens(NamedTuple):
-    """Some examples: the tokens of all, the number of tokens of each window, and see `Encoded`."""
-
-    token_ids: np.ndarray
-    type_ids: np.ndarray
-    lengths: np.ndarray
-    windows: np.ndarray
-    whole_lengths: np.ndarray
-    is_cut: np.ndarray
-
-
-def tokenize_rows(
-    task: TaskSpec, rows: Rows, tokenizer: Tokenizer, encode: Encode | None = None
-) -> TokenStore:
-    """Tokenises rows in memory.
-
-    Args:
-        task: The task.
-        rows: Its rows.
-        tokenizer: The tokenizer.
-        encode: Its `encode_in_graph`; by default `encode`.
-    """
-    encode = encode or tokenizer.encode
-    columns = [rows.texts[field] for field in task.fields]
-    parts = [
-        _encode(encode, [column[start : start + _CHUNK] for column in columns])
-        for start in range(0, max(len(rows), 1), _CHUNK)
-    ]
-    tokens = _Tokens(*map(np.concatenate, zip(*parts, strict=True)))
-    return TokenStore(
-        token_ids=tokens.token_ids,
-        type_ids=tokens.type_ids,
-        offsets=_offsets(tokens.lengths),
-        labels=rows.labels,
-        uids=Uids.of(rows.uids),
-        groups=rows.groups,
-        whole_lengths=tokens.whole_lengths,
-        is_cut=tokens.is_cut,
-        windows=tokens.windows,
-        skipped=rows.skipped,
-        remark=rows.remark,
-    )
-
-
-def tell_cut(name: str, store: TokenStore, tokenizer: Tokenizer) -> None:
-    """Warns of texts that are cut; says nothing where none is."""
-    cut = store.cut
-    if cut.cut:
-        logging.warning(
-            "%s: %s of %s texts are cut at %s (median length %s, longest %s)",
-            name,
-            f"{cut.cut:,}",
-            f"{len(store):,}",
-            limit_of(tokenizer.max_length, tokenizer.windows),
-            f"{cut.median_length:,}",
-            f"{cut.longest:,}",
-        )
-
-
-def _encode(encode: Encode, columns: Sequence[Sequence[str]]) -> _Tokens:
-    encoded = encode(*(tf.constant(column, tf.string) for column in columns))
-    return _Tokens(
-        encoded.token_ids.flat_values.numpy(),
-        encoded.type_ids.flat_values.numpy(),
-        np.diff(encoded.token_ids.row_splits.numpy()),
-        encoded.windows.numpy(),
-        encoded.whole_lengths.numpy().astype(np.int32),
-        encoded.is_cut.numpy(),
-    )
-
-
-def _offsets(sizes: np.ndarray) -> np.ndarray:
-    """Where parts of some sizes, one after another, begin and end: [parts + 1] int64."""
-    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def open_store(
@@ -252,7 +174,7 @@ class _Making(NamedTuple):
 
         def pieces() -> Iterator[Sequence[Sequence[str]]]:
             chosen = (row for n, row in enumerate(reader) if part is None or part.has_row[n])
-            while piece := list(islice(chosen, _CHUNK)):
+            while piece := list(islice(chosen, CHUNK)):
                 labels.extend(row.label for row in piece)
                 uids = Uids.of([row.uid for row in piece])
                 uid_bytes.append(uids.data)
@@ -265,9 +187,9 @@ class _Making(NamedTuple):
         def in_graph() -> Encode:
             return self.tokenizer.encode_in_graph(len(task.fields))
 
-        def encoded(texts: Sequence[Sequence[str]]) -> _Tokens:
-            is_whole = len(texts[0]) == _CHUNK  # Fewer are done before a graph is made.
-            return _encode(in_graph() if is_whole else self.tokenizer.encode, texts)
+        def encoded(texts: Sequence[Sequence[str]]) -> Tokens:
+            is_whole = len(texts[0]) == CHUNK  # Fewer are done before a graph is made.
+            return encode_texts(in_graph() if is_whole else self.tokenizer.encode, texts)
 
         of_examples: list[tuple[np.ndarray, ...]] = []
         progress = _Progress(f"{task.name}/{self.split}", reader)
@@ -284,7 +206,7 @@ class _Making(NamedTuple):
         self.check_unchanged()
         remarks = reader.remarks
         columns = map(np.concatenate, zip(*of_examples, strict=True))
-        arrays = dict(zip(_Tokens._fields[2:], columns, strict=True))
+        arrays = dict(zip(Tokens._fields[2:], columns, strict=True))
         lengths = arrays.pop("lengths")
         arrays["uid_lengths"] = np.concatenate(uid_lengths)
         if spec.has_labels:
@@ -292,14 +214,14 @@ class _Making(NamedTuple):
         if queries is not None:
             found, more = queries.grouped(arrays.get("labels"))
             remarks += more
-            first, count = _offsets(arrays["windows"]), arrays["windows"]
-            _reorder(writer, ("token_ids", "type_ids"), _offsets(lengths)[first], found.order)
-            _reorder(writer, ("uid_bytes",), _offsets(arrays["uid_lengths"]), found.order)
+            first, count = offsets_of(arrays["windows"]), arrays["windows"]
+            _reorder(writer, ("token_ids", "type_ids"), offsets_of(lengths)[first], found.order)
+            _reorder(writer, ("uid_bytes",), offsets_of(arrays["uid_lengths"]), found.order)
             lengths = lengths[ranges(first[found.order], count[found.order])]
             arrays = {name: array[found.order] for name, array in arrays.items()}
             arrays["groups"] = found.groups
-        arrays["offsets"] = _offsets(lengths)
-        arrays["uid_offsets"] = _offsets(arrays.pop("uid_lengths"))
+        arrays["offsets"] = offsets_of(lengths)
+        arrays["uid_offsets"] = offsets_of(arrays.pop("uid_lengths"))
         if self.tokenizer.windows == 1:
             del arrays["windows"]
         for name, array in arrays.items():
@@ -318,8 +240,8 @@ def _reorder(
     for name in names:
         before = writer.read(name)
         with writer.replacing(name) as file:
-            for start in range(0, len(order), _CHUNK):
-                rows = order[start : start + _CHUNK]
+            for start in range(0, len(order), CHUNK):
+                rows = order[start : start + CHUNK]
                 file.append(before[ranges(offsets[rows], lengths[rows])])
 
 
@@ -352,12 +274,12 @@ def _survey(making: _Making, choices: Sequence[Choice], key: str) -> _Part | Non
 
 
 def _in_threads(
-    function: Callable[[Sequence[Sequence[str]]], _Tokens],
+    function: Callable[[Sequence[Sequence[str]]], Tokens],
     pieces: Iterable[Sequence[Sequence[str]]],
-) -> Iterator[_Tokens]:
+) -> Iterator[Tokens]:
     """What a function gives for each piece, in order, with a few pieces under way at once."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        running: deque[Future[_Tokens]] = deque()
+        running: deque[Future[Tokens]] = deque()
         for piece in pieces:
             running.append(pool.submit(function, piece))
             if len(running) > 2 * _THREADS:

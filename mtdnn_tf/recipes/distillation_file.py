@@ -9,8 +9,8 @@ from pydantic import Field, StrictInt, model_validator
 
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import assignments, build_experiment, set_key
-from mtdnn_tf.experiment.settings import Experiment, Seed
-from mtdnn_tf.validation.fields import Section, validated
+from mtdnn_tf.experiment.settings import Experiment
+from mtdnn_tf.validation.fields import Section, Seed, validated
 from mtdnn_tf.validation.yaml_file import read_yaml
 
 Settings = dict[str, Any]  # Dotted key to value, on top of an experiment.

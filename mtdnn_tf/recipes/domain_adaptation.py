@@ -15,7 +15,8 @@ from absl import logging
 
 from mtdnn_tf.distribution.signals import Stop
 from mtdnn_tf.errors import UserError
-from mtdnn_tf.experiment.settings import Experiment, InitSettings, Subset
+from mtdnn_tf.experiment.data import Subset
+from mtdnn_tf.experiment.settings import Experiment, InitSettings
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.training.loop import train

@@ -16,7 +16,7 @@ from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.bootstrap import Difference, paired_bootstrap
 from mtdnn_tf.evaluation.prediction_files import DevPredictions
 from mtdnn_tf.evaluation.progress import split_title
-from mtdnn_tf.experiment.settings import limit_of
+from mtdnn_tf.experiment.data import limit_of
 from mtdnn_tf.files import write_atomically
 from mtdnn_tf.reporting import figures
 from mtdnn_tf.reporting.run_record import RunRecord, Split

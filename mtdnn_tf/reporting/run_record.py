@@ -11,7 +11,8 @@ from mtdnn_tf.data.sources import SplitReader, content_hash
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.prediction_files import DevPredictions, cell, read_predictions
 from mtdnn_tf.evaluation.progress import split_title
-from mtdnn_tf.experiment.settings import DataSettings, Experiment
+from mtdnn_tf.experiment.data import DataSettings
+from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.tasks.spec import TaskSpec
 

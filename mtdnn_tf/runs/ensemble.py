@@ -12,7 +12,8 @@ from keras import KerasTensor
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.evaluation.averaged_logits import averaged_logits
 from mtdnn_tf.evaluation.ragged import Features, RaggedModel
-from mtdnn_tf.experiment.settings import CUTTING, Precision
+from mtdnn_tf.experiment.data import CUTTING
+from mtdnn_tf.experiment.settings import Precision
 from mtdnn_tf.modeling import input_shapes
 from mtdnn_tf.runs.loading import MTDNN, load
 from mtdnn_tf.tasks.spec import TaskSpec

@@ -12,8 +12,8 @@ import tensorflow as tf
 from absl import logging
 
 from mtdnn_tf.data.sources import Rows
-from mtdnn_tf.data.store import tokenize_rows
 from mtdnn_tf.data.token_store import TokenStore
+from mtdnn_tf.data.tokenizing import tokenize_rows
 from mtdnn_tf.errors import UserError, did_you_mean
 from mtdnn_tf.evaluation.evaluator import LogitsRunner, evaluation_shape
 from mtdnn_tf.evaluation.prediction import Prediction, check_examples

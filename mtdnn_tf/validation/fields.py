@@ -4,7 +4,15 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails
 
 from mtdnn_tf.errors import UserError, did_you_mean
@@ -27,6 +35,8 @@ def _local_path(text: str, info: ValidationInfo) -> str:
         raise
 
 
+Positive = Annotated[StrictInt, Field(ge=1)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32)]
 LocalPath = Annotated[str, AfterValidator(_local_path)]
 
 MAX_INPUT_CHARS = 60

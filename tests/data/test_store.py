@@ -13,8 +13,9 @@ from harness.tasks import VOCAB, write_tasks
 from mtdnn_tf.data import store as store_module
 from mtdnn_tf.data.cache import entries
 from mtdnn_tf.data.sources import read_split
-from mtdnn_tf.data.store import open_store, tokenize_rows
+from mtdnn_tf.data.store import open_store
 from mtdnn_tf.data.store_folder import Damaged, StoreWriter, new_folder
+from mtdnn_tf.data.tokenizing import tokenize_rows
 from mtdnn_tf.data.uids import Uids
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import build_experiment
@@ -217,7 +218,7 @@ def test_a_damaged_store_is_made_again_with_a_line(damage, task, tmp_path, token
 def test_of_a_small_part_no_more_is_tokenised_and_it_is_that_of_the_whole(
     ranking, tmp_path, tokenizer, monkeypatch
 ):
-    monkeypatch.setattr(store_module, "_CHUNK", 5)
+    monkeypatch.setattr(store_module, "CHUNK", 5)
     lines = ["query\tcandidate\tlabel"]
     lines += [f"the {q} {n}\tis very {i}\t{int(i == q % 3)}" for i in range(3) for q, n in QUERIES]
     (tmp_path / "x.tsv").write_text("\n".join(lines) + "\n")
@@ -233,10 +234,10 @@ def test_of_a_small_part_no_more_is_tokenised_and_it_is_that_of_the_whole(
     )
     choices = [lambda size: np.arange(0, size, 2), lambda size: np.arange(1, size, 3)]
     encoded = []
-    encode = store_module._encode
+    encode = store_module.encode_texts
     monkeypatch.setattr(
         store_module,
-        "_encode",
+        "encode_texts",
         lambda by, texts: encoded.append(len(texts[0])) or encode(by, texts),
     )
     part = open_store(task, "train", tmp_path, tokenizer, tmp_path / "a", choices=choices)

@@ -6,8 +6,8 @@ from harness.batches import candidate_store, plain_store
 
 from mtdnn_tf.data.splits import drawn_items
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.data import Subset
 from mtdnn_tf.experiment.file import build_experiment
-from mtdnn_tf.experiment.settings import Subset
 from mtdnn_tf.tasks import builtin_tasks
 
 SST2 = builtin_tasks()["sst2"]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import mtdnn_tf
 from mtdnn_tf.data.plan import TrainingPlan
 from mtdnn_tf.data.sources import Rows
-from mtdnn_tf.data.store import open_store, tokenize_rows
+from mtdnn_tf.data.store import open_store
+from mtdnn_tf.data.tokenizing import tokenize_rows
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.experiment.file import load_experiment
 from mtdnn_tf.modeling import apply_head, encoder_of, heads_of, ragged_inputs

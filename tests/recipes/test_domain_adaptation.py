@@ -9,8 +9,8 @@ from harness.runs import error_line, run
 from harness.tasks import write_experiment
 
 from mtdnn_tf.errors import UserError
+from mtdnn_tf.experiment.data import Subset
 from mtdnn_tf.experiment.file import load_experiment
-from mtdnn_tf.experiment.settings import Subset
 from mtdnn_tf.recipes.domain_adaptation import DomainAdaptation
 
 

@@ -3,7 +3,8 @@
 from importlib.metadata import version
 from typing import Any
 
-from mtdnn_tf.experiment.settings import Experiment, limit_of
+from mtdnn_tf.experiment.data import limit_of
+from mtdnn_tf.experiment.settings import Experiment
 from mtdnn_tf.pretrained import licences
 from mtdnn_tf.runs.directory import RunDirectory
 from mtdnn_tf.runs.loading import MTDNN
