@@ -24,7 +24,7 @@ lint: .venv/ready-dev
 	$(BIN)/lint-imports
 
 check-long: .venv/ready-dev
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile=thorough
 
 .venv/ready: requirements.lock pyproject.toml $(ENCODER) $(OTHER_ENCODER)
 	@echo "making .venv with $(PYTHON) from requirements.lock (some minutes the first time)"

@@ -13,9 +13,9 @@ from harness.tasks import write_all_kinds
 from mtdnn_tf.errors import UserError
 from mtdnn_tf.pretrained import resolve
 
-hypothesis.settings.register_profile(
-    "quick", deadline=None, max_examples=25
-)  # A busy machine is no fault.
+# A busy machine is no fault: there is no deadline. `make check-long` takes the second profile.
+for profile, examples in (("quick", 25), ("thorough", 100)):
+    hypothesis.settings.register_profile(profile, deadline=None, max_examples=examples)
 hypothesis.settings.load_profile("quick")
 
 

@@ -170,6 +170,7 @@ def test_loss_weights_make_the_mean_over_a_tasks_examples_in_the_global_batch():
     np.testing.assert_allclose(by_example, [1 / 4, 0.5 / 4])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch_by", ["example", "task"])
 def test_rows_are_filled_to_98_percent_on_glue(batch_by, minilm_dir, glue_dir, tmp_path_factory):
     from mtdnn_tf.data.plan import TrainingPlan

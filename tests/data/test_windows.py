@@ -263,6 +263,7 @@ def test_packed_exported_and_by_hand_an_example_says_the_same(loaded, name, text
         np.testing.assert_allclose(apply_head(head, mean, {}, training=False)[0], logits, atol=1e-5)
 
 
+@pytest.mark.long
 def test_an_ensemble_reads_windows(loaded):
     tasks = {name: loaded.tasks[name] for name in ("mood", "answers")}
     member = Member(loaded.model, tasks, "run")

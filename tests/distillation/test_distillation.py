@@ -1,6 +1,7 @@
 """Ensembles and the distillation model, without files."""
 
 from dataclasses import replace
+from functools import cache
 
 import hypothesis
 import keras
@@ -200,9 +201,18 @@ def test_a_query_has_one_soft_loss_over_its_candidates():
     np.testing.assert_allclose(np.exp(log_p)[:3].sum(), 1, rtol=1e-5)
 
 
+@cache
+def untrained_student():
+    return member(SMALL, 5).model
+
+
+@cache
+def two_teachers():
+    return build_ensemble([member(LARGER, 1), member(SMALL, 2)], TASKS)
+
+
 def distillation(settings, student=None, teacher=None, **kwargs):
-    student = student or member(SMALL, 5).model
-    teacher = teacher or build_ensemble([member(LARGER, 1), member(SMALL, 2)], TASKS)
+    student, teacher = student or untrained_student(), teacher or two_teachers()
     return DistillationModel(student, teacher, tuple(TASKS.values()), settings, **kwargs)
 
 
@@ -270,7 +280,7 @@ def test_stored_logits_give_the_same_losses_as_live_teachers():
 @pytest.mark.long
 def test_fit_teaches_the_student_what_the_ensemble_says():
     settings = DistillationSettings(teachers=dict.fromkeys(TASKS, ("a", "b")), hard_weight=0.0)
-    model = distillation(settings, steps=60)
+    model = distillation(settings, member(SMALL, 5).model, steps=60)
     model.compile(keras.optimizers.Adam(3e-3))
     batch = a_batch()
     before = [variable.numpy() for variable in model.teacher.variables]

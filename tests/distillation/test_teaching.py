@@ -148,6 +148,7 @@ def test_labelling_again_loads_no_teacher(student_config, cache, monkeypatch):
     assert label(load_experiment(student_config), cache, strategy) == 0
 
 
+@pytest.mark.long
 def test_killed_and_told_to_stop_while_teachers_label_a_run_goes_on_bit_for_bit(
     student_config, auto, cache, tmp_path
 ):

@@ -122,10 +122,12 @@ def unbroken(experiment, tmp_path_factory):
     return folder / "run", workers
 
 
+@pytest.mark.long
 def test_one_replica_equals_two_workers(one_replica, two_workers):
     assert_same_steps(one_replica[1], two_workers[0])
 
 
+@pytest.mark.long
 def test_the_chief_alone_reports_and_writes(two_workers):
     workdir, (chief, other) = two_workers
     assert "epoch 2: dev metrics" in chief.out

@@ -126,6 +126,7 @@ def test_it_is_evaluated_predicted_and_reported(trained):
     assert "Predicted scores against the right ones." in (trained / "run/report.html").read_text()
 
 
+@pytest.mark.long
 def test_it_is_exported_and_answers_as_in_memory(trained, plugged):
     done = run("export", PLUGINS, "--workdir=run", "--export_dir=exported", cwd=trained)
     assert done.returncode == 0, done.stderr
@@ -136,6 +137,7 @@ def test_it_is_exported_and_answers_as_in_memory(trained, plugged):
     np.testing.assert_allclose(found, [answer.score for answer in in_memory], atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_is_distilled(trained):
     tree = yaml.safe_load((trained / "mine.yaml").read_text())
     tree["distillation"] = {"teachers": {"stars": ["run"]}}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from harness.batches import TINY, packed, words
+from harness.runs import some
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -141,8 +142,8 @@ def make_encoder(**settings):
     return encoder
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("activation", some(["gelu", "gelu_new", "relu"], "gelu"))
+@pytest.mark.parametrize("rate", some([0.0, 0.1], 0.1))
 def test_fused_training_is_training_op_by_op(activation, rate, monkeypatch):
     batch = packed([words(row) for row in ROWS], 128)
     sizes = {"hidden_act": activation, "hidden_dropout": rate, "attention_dropout": rate}
@@ -155,7 +156,7 @@ def test_fused_training_is_training_op_by_op(activation, rate, monkeypatch):
     assert_alike(encoder, compiled(), by_ops())
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize("activation", some(["gelu", "gelu_new", "relu"], "gelu_new"))
 def test_fused_training_without_dropout_is_what_the_layers_compute(activation):
     batch = packed([words(row) for row in ROWS], 128)
     encoder = make_encoder(hidden_act=activation, hidden_dropout=0.0, attention_dropout=0.0)

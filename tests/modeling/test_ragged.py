@@ -75,7 +75,12 @@ def in_packed_batches(model, monkeypatch):
 
 @pytest.mark.parametrize("task", NAMES)
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("one model", 1e-5), ("an ensemble", 1e-5), ("bfloat16", 0.1)]
+    ("name", "tolerance"),
+    [
+        ("one model", 1e-5),
+        pytest.param("an ensemble", 1e-5, marks=pytest.mark.long),
+        pytest.param("bfloat16", 0.1, marks=pytest.mark.long),
+    ],
 )
 @settings(max_examples=4)
 @given(count=st.integers(1, 20), seed=st.integers(0, 1000))

@@ -499,6 +499,7 @@ def test_a_built_in_task_takes_the_head_and_its_settings():
     assert TaskSpec.model_validate(json.loads(task.model_dump_json())) == task
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tasks", some([["same"], ["mood", "near", "same"]], ["mood", "near", "same"])
 )

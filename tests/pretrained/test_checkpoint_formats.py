@@ -511,6 +511,7 @@ def test_there_and_back_every_tensor_is_bit_equal(both, tmp_path):
     assert configs[0].items() <= configs[1].items()
 
 
+@pytest.mark.long
 def test_the_encoder_of_a_run_is_converted(garden, tmp_path):
     from mtdnn_tf.training.loop import train
 

@@ -164,7 +164,7 @@ def finetune(multi_task, workdir, *flags):
         f"--init_from={multi_task}",
         f"--workdir={workdir}",
         "--tasks=mood,near",
-        "--set=training.epochs=2",
+        "--set=training.epochs=1",
         "--set=training.keep_checkpoints=99",
         *flags,
     )
@@ -285,6 +285,7 @@ def test_a_start_on_two_replicas_is_that_on_one(config, multi_task, finetuned, t
     assert reports[0]["dev"] == pytest.approx(reports[1]["dev"], abs=1e-5)
 
 
+@pytest.mark.long
 def test_heads_of_other_settings_are_not_copied(config, multi_task, tmp_path):
     tree = yaml.safe_load(config.read_text())
     tree["tasks"] = {"same": tree["tasks"]["same"] | {"head": "san", "san": {"steps": 1}}}

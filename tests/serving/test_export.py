@@ -484,6 +484,7 @@ print(*[name for name in sys.argv[1:] if op_def_registry.get(name) is None])
 """
 
 
+@pytest.mark.long
 def test_ops_are_those_of_tensorflow_and_tensorflow_text_and_token_ids_need_no_text(exported):
     content = (exported / "saved_model.pb").read_bytes()
     graph = SavedModel.FromString(content).meta_graphs[0]

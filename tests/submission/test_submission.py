@@ -124,10 +124,10 @@ def submit(glue, *flags):
 
 
 @pytest.fixture(scope="module")
-def submitted(glue, workdir, tmp_path_factory):
-    """The submission of the run directory, and what was printed."""
+def submitted(glue, exported, tmp_path_factory):
+    """The submission of the SavedModel, and what was printed."""
     output = tmp_path_factory.mktemp("output") / "submission.zip"
-    done = submit(glue, f"--workdir={workdir}", f"--output={output}", "--missing=majority")
+    done = submit(glue, f"--saved_model={exported}", f"--output={output}", "--missing=majority")
     assert done.returncode == 0, done.stderr
     return output, done
 
@@ -174,10 +174,10 @@ def test_it_says_what_the_model_in_memory_predicts(name, submitted, workdir, glu
 
 
 @pytest.mark.long
-def test_all_ways_give_the_same_file_byte_for_byte(submitted, glue, exported, tmp_path):
+def test_all_ways_give_the_same_file_byte_for_byte(submitted, glue, workdir, exported, tmp_path):
     expected = submitted[0].read_bytes()
     done = submit(
-        glue, f"--saved_model={exported}", f"--output={tmp_path / 'a.zip'}", "--missing=majority"
+        glue, f"--workdir={workdir}", f"--output={tmp_path / 'a.zip'}", "--missing=majority"
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.zip").read_bytes() == expected

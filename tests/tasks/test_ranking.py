@@ -442,6 +442,7 @@ def test_predict_ranks_a_list_of_candidates_as_the_loaded_model_does(trained, tm
             assert ours.label is None
 
 
+@pytest.mark.long
 def test_candidates_need_not_be_in_the_order_of_their_queries(trained, tmp_path):
     """In Python, and for an ensemble too, which ranks within a query."""
     rows = write_answers(tmp_path, "in.jsonl", 6, seed=9)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import tensorflow as tf
+from harness.runs import some
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizerFast
@@ -122,7 +123,12 @@ def cased_forms(vocab: list[str]) -> list[str]:
     return list(dict.fromkeys([*vocab, *forms, *own_vocab()]))
 
 
-@pytest.fixture(scope="module", params=["own-uncased", "own-cased", "minilm", "minilm-cased"])
+@pytest.fixture(
+    scope="module",
+    params=some(
+        ["own-uncased", "own-cased", "minilm", "minilm-cased"], "own-uncased", "minilm-cased"
+    ),
+)
 def both(request, tmp_path_factory) -> Both:
     folder = tmp_path_factory.mktemp("vocab")
     vocab, lower_case = own_vocab(), not request.param.endswith("-cased")

@@ -50,16 +50,18 @@ def test_the_weights_are_back_after_a_look_at_their_average(model):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The same run of one epoch, which is the best, with an average and without."""
-    folder = tmp_path_factory.mktemp("averaging")
-    path = write_experiment(folder, training={"epochs": 1})
-    keep = "--set=training.keep_checkpoints=99"
-    flags = {"averaged": [f"--set=training.average_decay={DECAY}", keep], "plain": []}
-    for name, own in flags.items():
-        done = run("train", f"--config={path}", f"--workdir={folder / name}", *own)
-        assert done.returncode == 0, done.stderr
-    return folder
+def config(tmp_path_factory):
+    return write_experiment(tmp_path_factory.mktemp("averaging"), training={"epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def averaged(config):
+    """A run of one epoch, which is the best, with an average."""
+    workdir = config.parent / "averaged"
+    flags = [f"--set=training.average_decay={DECAY}", "--set=training.keep_checkpoints=99"]
+    done = run("train", f"--config={config}", f"--workdir={workdir}", *flags)
+    assert done.returncode == 0, done.stderr
+    return workdir
 
 
 def variables(workdir, which):
@@ -67,21 +69,24 @@ def variables(workdir, which):
     return {name: tf.train.load_variable(path, name) for name, _ in tf.train.list_variables(path)}
 
 
-def test_training_does_not_see_the_average(runs):
-    averaged, plain = (variables(runs / name, "last") for name in ("averaged", "plain"))
+@pytest.mark.long
+def test_training_does_not_see_the_average(config, averaged, tmp_path):
+    done = run("train", f"--config={config}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    with_average, plain = (variables(workdir, "last") for workdir in (averaged, tmp_path / "run"))
     names = [name for name in plain if name.startswith(("model/", "optimizer/"))]
     assert len(names) > 60
     for name in names:
-        np.testing.assert_array_equal(averaged[name], plain[name], err_msg=name)
+        np.testing.assert_array_equal(with_average[name], plain[name], err_msg=name)
 
 
-def test_the_best_model_is_the_average_and_is_what_was_evaluated(runs):
-    last, best = (variables(runs / "averaged", which) for which in ("last", "best"))
-    records = map(json.loads, (runs / "averaged/metrics.jsonl").read_text().splitlines())
+def test_the_best_model_is_the_average_and_is_what_was_evaluated(averaged, tmp_path):
+    last, best = (variables(averaged, which) for which in ("last", "best"))
+    records = map(json.loads, (averaged / "metrics.jsonl").read_text().splitlines())
     dev = [record for record in records if record["kind"] == "dev"]
     averages = {name: value for name, value in last.items() if name.startswith("average/")}
     assert len(averages) > 20
-    first = str(runs / "averaged/checkpoints/last/ckpt-0")
+    first = str(averaged / "checkpoints/last/ckpt-0")
     kernel = next(name for name in averages if "head_mood" in name and "kernel" in name)
     begun = tf.train.load_variable(first, kernel.replace("average/", "model/", 1))
     assert (averages[kernel] != begun).any(), "it follows the weights"
@@ -91,11 +96,11 @@ def test_the_best_model_is_the_average_and_is_what_was_evaluated(runs):
         np.testing.assert_array_equal(best[of_model], value, err_msg=name)
         differs += (last[of_model] != value).any()
     assert differs > 20
-    done = run("evaluate", f"--workdir={runs / 'averaged'}", f"--output={runs / 'again.json'}")
+    done = run("evaluate", f"--workdir={averaged}", f"--output={tmp_path / 'again.json'}")
     assert done.returncode == 0, done.stderr
-    found = json.loads((runs / "again.json").read_text())["metrics"]
+    found = json.loads((tmp_path / "again.json").read_text())["metrics"]
     assert [record["metrics"] for record in dev] == [found]
-    assert mtdnn_tf.load(runs / "averaged").predict("mood", ["the lamp is warm ."])
+    assert mtdnn_tf.load(averaged).predict("mood", ["the lamp is warm ."])
 
 
 @pytest.mark.parametrize("value", ["1", "0", "-0.5", "much"])

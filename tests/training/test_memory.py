@@ -105,6 +105,7 @@ def test_xla_compiles_the_step_with_everything_on(experiment, plain, tmp_path):
     assert_same_run(plain, compiled, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", some(["float32", "mixed_bfloat16"], "float32"))
 def test_recomputation_meets_the_same_dropout(policy):
     config = BertConfig(
@@ -152,6 +153,7 @@ def test_sixteen_bits_learn_what_float32_learns(precision, experiment, plain, tm
     assert all(np.isfinite(v).all() for v in variables.values())
 
 
+@pytest.mark.long
 def test_an_overflow_skips_the_step_and_halves_the_scale(experiment, tmp_path):
     """The first scale, 2^15, times a loss weight of 10^5 is beyond float16."""
     done = train(
