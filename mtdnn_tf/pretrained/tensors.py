@@ -103,18 +103,18 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _to_numpy(path: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:
     """One entry of a safetensors file as an array."""
-    kind, data, shape = entry["dtype"], entry["data"], entry["shape"]
-    if kind == "BF16":  # The upper half of a float32.
+    dtype, data, shape = entry["dtype"], entry["data"], entry["shape"]
+    if dtype == "BF16":  # The upper half of a float32.
         wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
         return wide.view(np.float32).reshape(shape)
-    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
-    kinds |= {"I8": "i1", "U8": "u1", "BOOL": "?"}
-    if kind not in kinds:
+    dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
+    dtypes |= {"I8": "i1", "U8": "u1", "BOOL": "?"}
+    if dtype not in dtypes:
         raise UserError(
-            f"{path}: tensor {name!r} is of type {kind}; expected one of F32, F16, BF16"
+            f"{path}: tensor {name!r} is of type {dtype}; expected one of F32, F16, BF16"
         )
-    array = np.frombuffer(data, kinds[kind]).reshape(shape)
-    return array.astype(np.float32) if kind.startswith("F") else array
+    array = np.frombuffer(data, dtypes[dtype]).reshape(shape)
+    return array.astype(np.float32) if dtype.startswith("F") else array
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

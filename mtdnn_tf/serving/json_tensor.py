@@ -96,7 +96,7 @@ def to_array(name: str, value: Any, dtype: int) -> np.ndarray:
     Raises:
         ServingError: The lists are uneven, or a value is not of the type.
     """
-    kind = tf.as_dtype(dtype)
+    element = tf.as_dtype(dtype)
     shape = []
     level = value
     while isinstance(level, list):
@@ -107,15 +107,15 @@ def to_array(name: str, value: Any, dtype: int) -> np.ndarray:
             raise _invalid(f"{name}: lists in lists, more than {MOST_AXES} deep")
         level = level[0]
     flat: list[Any] = []
-    _flatten(name, value, shape, 0, kind, flat)
+    _flatten(name, value, shape, 0, element, flat)
     try:
-        return np.array(flat, kind.as_numpy_dtype).reshape(shape)
+        return np.array(flat, element.as_numpy_dtype).reshape(shape)
     except (OverflowError, ValueError) as error:
         raise _invalid(f"{name}: {error}") from error
 
 
 def _flatten(
-    name: str, value: Any, shape: list[int], level: int, kind: tf.DType, flat: list[Any]
+    name: str, value: Any, shape: list[int], level: int, dtype: tf.DType, flat: list[Any]
 ) -> None:
     if isinstance(value, list):
         if level >= len(shape) or len(value) != shape[level]:
@@ -123,15 +123,15 @@ def _flatten(
                 f"{name}: Encountered list at unexpected size: {len(value)} at level: {level}"
             )
         for inner in value:
-            _flatten(name, inner, shape, level + 1, kind, flat)
+            _flatten(name, inner, shape, level + 1, dtype, flat)
         return
     if level != len(shape):
         raise _invalid(f"{name}: JSON Value: {_shown(value)} found at incorrect level: {level + 1}")
-    flat.append(_scalar(name, value, kind))
+    flat.append(_scalar(name, value, dtype))
 
 
-def _scalar(name: str, value: Any, kind: tf.DType) -> Any:
-    if kind == tf.string:
+def _scalar(name: str, value: Any, dtype: tf.DType) -> Any:
+    if dtype == tf.string:
         if isinstance(value, str):
             try:
                 return value.encode()
@@ -142,14 +142,14 @@ def _scalar(name: str, value: Any, kind: tf.DType) -> Any:
                 return base64.b64decode(value["b64"], validate=True)
             except (binascii.Error, ValueError) as error:
                 raise _invalid(f"{name}: Unable to base64 decode") from error
-    elif kind == tf.bool:
+    elif dtype == tf.bool:
         if isinstance(value, bool):
             return value
-    elif type(value) is int or (type(value) is float and kind.is_floating):
+    elif type(value) is int or (type(value) is float and dtype.is_floating):
         return value
     raise _invalid(
         f"{name}: JSON Value: {_shown(value)} Type: {type(value).__name__} is not of expected "
-        f"type: {kind.name}"
+        f"type: {dtype.name}"
     )
 
 

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -20,10 +22,9 @@ class Metric:
         title: What tables call it.
         kinds: Names of the kinds of tasks that it fits.
         function: Labels and predictions to the number, [examples] float64; of a metric of classes
-            their confusion matrix to the number; of a metric by query labels, scores and the query of
+            their `ClassCounts` to the number; of a metric by query labels, scores and the query of
             each candidate to a number for each query, whose mean is the metric.
-        of_classes: Whether labels and predictions are class ids and the confusion matrix says all:
-            [classes, classes] int64, a row for each label, a column for each prediction.
+        of_classes: Whether labels and predictions are class ids of which only the counts matter.
         by_query: Whether it is a mean over queries.
     """
 
@@ -35,48 +36,55 @@ class Metric:
     by_query: bool = False
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """How often each class was predicted for each that is right: [classes, classes] int64, by label.
+class ClassCounts(NamedTuple):
+    """What metrics of classes are computed from, [classes] int64 each.
 
-    Args:
-        labels: [n] class ids.
-        predictions: [n] class ids.
+    Attributes:
+        right: How often each class was predicted where it is right.
+        labels: How often it is right.
+        predictions: How often it was predicted.
     """
-    classes = 1 + max(labels.max(), predictions.max())
-    cells = np.bincount(labels * classes + predictions, minlength=classes**2)
-    return cells.reshape(classes, classes)
+
+    right: np.ndarray
+    labels: np.ndarray
+    predictions: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predictions: np.ndarray) -> Self:
+        """Counts class ids, [n] int64 each."""
+        count = partial(np.bincount, minlength=1 + max(labels.max(), predictions.max()))
+        return cls(count(labels[labels == predictions]), count(labels), count(predictions))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """The F1 of each class; 0 of one that occurs nowhere."""
+        return 2 * self.right / np.maximum(self.labels + self.predictions, 1)
 
 
-def _accuracy(counts: np.ndarray) -> float:
-    return counts.trace() / counts.sum()
+def _accuracy(counts: ClassCounts) -> float:
+    return counts.right.sum() / counts.labels.sum()
 
 
-def _matthews(counts: np.ndarray) -> float:
+def _matthews(counts: ClassCounts) -> float:
     """Of any number of classes (Gorodkin, 2004)."""
-    counts = counts.astype(np.float64)  # Products of counts exceed 64 bits.
-    total, labels, predictions = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
-    covariance = counts.trace() * total - labels @ predictions
+    # Products of counts exceed 64 bits.
+    right, labels, predictions = (count.astype(np.float64) for count in counts)
+    total = labels.sum()
+    covariance = right.sum() * total - labels @ predictions
     variances = (total**2 - labels @ labels) * (total**2 - predictions @ predictions)
     return covariance / np.sqrt(variances) if variances else 0.0
 
 
-def _f1_of_classes(counts: np.ndarray) -> np.ndarray:
-    """Of each class that occurs in labels or predictions."""
-    either = counts.sum(axis=0) + counts.sum(axis=1)
-    return 2 * counts.diagonal()[either > 0] / either[either > 0]
-
-
-def _f1(counts: np.ndarray) -> float:
+def _f1(counts: ClassCounts) -> float:
     """Of class 1; 0 without a label or prediction of it."""
-    if len(counts) > 2:
+    if len(counts.labels) > 2:
         raise ValueError("f1: labels and predictions are not all 0 or 1")
-    occurs = len(counts) == 2 and (counts[1].any() or counts[:, 1].any())
-    return _f1_of_classes(counts)[-1] if occurs else 0.0
+    return counts.f1[1] if len(counts.labels) == 2 else 0.0
 
 
-def _macro_f1(counts: np.ndarray) -> float:
+def _macro_f1(counts: ClassCounts) -> float:
     """Mean over the classes that occur in labels or predictions."""
-    return float(np.mean(_f1_of_classes(counts)))
+    return np.mean(counts.f1[counts.labels + counts.predictions > 0])
 
 
 def _correlation(statistic: str) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -214,7 +222,7 @@ def compute(
     if found.by_query:
         return float(np.mean(of_queries(metric, labels, predictions, groups)))
     if found.of_classes:
-        counts = confusion_matrix(labels.astype(np.int64), predictions.astype(np.int64))
+        counts = ClassCounts.of(labels.astype(np.int64), predictions.astype(np.int64))
         return float(found.function(counts))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -321,6 +321,15 @@ def test_the_weights_are_stored_once(exported, loaded):
     assert stored(exported) == pytest.approx(parameters, rel=0.01)
 
 
+def test_the_functions_share_what_splits_texts(exported):
+    """It is saved for one text, for two, and for rows of both; not for each function again."""
+    saved = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for of in graph.library.function for node in of.node_def)]
+    splitting = [node for node in nodes if "FastWordpiece" in node.op]
+    assert len(splitting) == 1 + 2 + 2
+
+
 def test_a_warm_up_file_that_is_cut_off_is_told(exported, server, tmp_path):
     path = tmp_path / WARMUP_FILE
     path.parent.mkdir()

@@ -121,8 +121,16 @@ def test_what_has_no_score_is_an_error(metric, labels, predictions, message):
 def test_class_metrics_want_class_ids():
     with pytest.raises(ValueError, match="predictions are not all class ids"):
         compute("accuracy", np.array([0, 1]), np.array([0.2, 0.9]))
+    with pytest.raises(ValueError, match="labels are not all class ids"):
+        compute("accuracy", np.array([-1, 1]), np.array([0, 1]))
     with pytest.raises(ValueError, match="not all 0 or 1"):
         compute("f1", np.array([0, 1]), np.array([0, 2]))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews"])
+def test_memory_is_linear_in_the_number_of_classes(metric):
+    labels = np.arange(0, 200_000, 20)
+    assert compute(metric, labels, labels) == pytest.approx(1)
 
 
 def test_an_unknown_metric_is_an_error():
